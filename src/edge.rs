@@ -1,0 +1,11 @@
+//! Sockets, files, threads and the clock: everything that touches the world.
+//!
+//! Knows the engine, the wire and the words; decides nothing that they could decide.
+
+pub mod api;
+pub mod journal;
+pub mod receive;
+pub mod send;
+pub mod serve;
+pub mod shards;
+pub mod telemetry;

@@ -1,0 +1,223 @@
+//! What promantis tells of itself: one table of metrics, and the handles to count with.
+//!
+//! Every name stands once, in [`TABLE`]; README's list is compared with it by a test. No label takes
+//! a value that a sender controls.
+
+use std::sync::Mutex;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// Name, type, labels and help of one metric of our own, as it is exposed.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    /// As it is exposed, suffix included.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Label names, comma-separated; empty for none.
+    pub labels: &'static str,
+    /// One sentence without a full stop.
+    pub help: &'static str,
+}
+
+macro_rules! table {
+    ($($name:literal $kind:literal [$($label:literal),*] $help:literal;)*) => {
+        /// All metrics of our own.
+        pub const TABLE: &[Description] = &[$(Description {
+            name: concat!("promantis_", $name),
+            kind: $kind,
+            labels: concat!($($label, ","),*),
+            help: $help,
+        }),*];
+    };
+}
+
+table! {
+    "build_info" "gauge" ["version"] "Constant 1, labelled with the version that runs";
+    "config_last_reload_successful" "gauge" [] "Whether the last attempt to load the configuration succeeded";
+    "config_last_reload_success_timestamp_seconds" "gauge" [] "When the configuration was last loaded successfully, Unix seconds";
+    "connections" "gauge" [] "Open connections";
+    "connections_refused_total" "counter" ["reason"] "Connections closed before their first request was read";
+    "requests_received_total" "counter" ["protocol"] "Remote-write requests whose body was read";
+    "requests_refused_total" "counter" ["reason"] "Remote-write requests answered with an error";
+    "request_bytes_in_flight" "gauge" [] "Bytes of bodies that are being received and decoded";
+    "samples_received_total" "counter" [] "Samples accepted into the journal";
+    "samples_refused_total" "counter" ["reason"] "Samples refused with a 400 while the good ones beside them were accepted";
+    "samples_judged_total" "counter" [] "Observations that were scored or learned from";
+    "samples_skipped_total" "counter" ["reason"] "Accepted samples that no detector saw";
+    "series" "gauge" ["state"] "Series in the table: monitored ones, and ones known to match no monitor";
+    "series_evicted_total" "counter" [] "Monitored series forgotten because they were idle";
+    "signals_flagged" "gauge" [] "Signals whose flag is raised now";
+    "flags_raised_total" "counter" [] "How often a flag went from 0 to 1";
+    "level_shifts_accepted_total" "counter" [] "How often a lasting deviation was accepted as the new normal";
+    "journal_bytes" "gauge" [] "Bytes waiting in the journal for an engine";
+    "journal_limit_bytes" "gauge" [] "Bytes at which the journal is full and requests are answered 503";
+    "derived_samples_total" "counter" [] "Samples written back";
+    "derived_dropped_total" "counter" ["reason"] "Derived samples that no target will get";
+    "remote_write_requests_total" "counter" ["target", "outcome"] "Requests sent, by how the target took them";
+    "remote_write_samples_total" "counter" ["target"] "Derived samples that the target took";
+    "remote_write_queue_bytes" "gauge" ["target"] "Bytes waiting for the target";
+    "remote_write_up" "gauge" ["target"] "Whether the last request was answered with success";
+    "judgement_seconds" "histogram" [] "From the last byte of a request to its scores handed to the sender";
+    "scrapes_total" "counter" ["outcome"] "Scrapes of scrape mode";
+}
+
+/// Labels of one metric: names are constants, values come from closed sets or from the configuration.
+pub type LabelSet = Vec<(&'static str, String)>;
+
+/// Handles to all metrics of our own. Counting is an atomic addition, done per batch.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    /// Whether the last attempt to load the configuration succeeded.
+    pub config_last_reload_successful: Gauge,
+    /// When that was, Unix seconds.
+    pub config_last_reload_success_timestamp: Gauge,
+    /// Open connections.
+    pub connections: Gauge,
+    /// Connections closed early, by reason.
+    pub connections_refused: Family<LabelSet, Counter>,
+    /// Requests whose body was read, by protocol.
+    pub requests_received: Family<LabelSet, Counter>,
+    /// Requests answered with an error, by reason.
+    pub requests_refused: Family<LabelSet, Counter>,
+    /// Bytes being received and decoded.
+    pub request_bytes_in_flight: Gauge,
+    /// Samples accepted.
+    pub samples_received: Counter,
+    /// Samples refused, by reason.
+    pub samples_refused: Family<LabelSet, Counter>,
+    /// Observations judged.
+    pub samples_judged: Counter,
+    /// Accepted samples that no detector saw, by reason.
+    pub samples_skipped: Family<LabelSet, Counter>,
+    /// Series in the table, by state.
+    pub series: Family<LabelSet, Gauge>,
+    /// Monitored series forgotten.
+    pub series_evicted: Counter,
+    /// Signals flagged now.
+    pub signals_flagged: Gauge,
+    /// Flags raised.
+    pub flags_raised: Counter,
+    /// New normals accepted.
+    pub level_shifts_accepted: Counter,
+    /// Bytes waiting in the journal.
+    pub journal_bytes: Gauge,
+    /// Their limit.
+    pub journal_limit_bytes: Gauge,
+    /// Samples written back.
+    pub derived_samples: Counter,
+    /// Derived samples lost, by reason.
+    pub derived_dropped: Family<LabelSet, Counter>,
+    /// Requests sent, by target and outcome.
+    pub remote_write_requests: Family<LabelSet, Counter>,
+    /// Samples taken, by target.
+    pub remote_write_samples: Family<LabelSet, Counter>,
+    /// Bytes waiting, by target.
+    pub remote_write_queue_bytes: Family<LabelSet, Gauge>,
+    /// Whether the last request succeeded, by target.
+    pub remote_write_up: Family<LabelSet, Gauge>,
+    /// From last byte to scores handed over.
+    pub judgement_seconds: Histogram,
+    /// Scrapes, by outcome.
+    pub scrapes: Family<LabelSet, Counter>,
+}
+
+impl Metrics {
+    /// Registers every metric of [`TABLE`].
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("promantis");
+        let build: Family<LabelSet, Gauge> = family(&mut registry, "build_info");
+        build.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1);
+        let judgement_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 14));
+        registry.register("judgement_seconds", help("judgement_seconds"), judgement_seconds.clone());
+        let r = &mut registry;
+        Self {
+            config_last_reload_successful: gauge(r, "config_last_reload_successful"),
+            config_last_reload_success_timestamp: gauge(r, "config_last_reload_success_timestamp_seconds"),
+            connections: gauge(r, "connections"),
+            connections_refused: family(r, "connections_refused_total"),
+            requests_received: family(r, "requests_received_total"),
+            requests_refused: family(r, "requests_refused_total"),
+            request_bytes_in_flight: gauge(r, "request_bytes_in_flight"),
+            samples_received: counter(r, "samples_received_total"),
+            samples_refused: family(r, "samples_refused_total"),
+            samples_judged: counter(r, "samples_judged_total"),
+            samples_skipped: family(r, "samples_skipped_total"),
+            series: family(r, "series"),
+            series_evicted: counter(r, "series_evicted_total"),
+            signals_flagged: gauge(r, "signals_flagged"),
+            flags_raised: counter(r, "flags_raised_total"),
+            level_shifts_accepted: counter(r, "level_shifts_accepted_total"),
+            journal_bytes: gauge(r, "journal_bytes"),
+            journal_limit_bytes: gauge(r, "journal_limit_bytes"),
+            derived_samples: counter(r, "derived_samples_total"),
+            derived_dropped: family(r, "derived_dropped_total"),
+            remote_write_requests: family(r, "remote_write_requests_total"),
+            remote_write_samples: family(r, "remote_write_samples_total"),
+            remote_write_queue_bytes: family(r, "remote_write_queue_bytes"),
+            remote_write_up: family(r, "remote_write_up"),
+            scrapes: family(r, "scrapes_total"),
+            judgement_seconds,
+            registry: Mutex::new(registry),
+        }
+    }
+
+    /// All metrics in OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut page = String::new();
+        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Writing to a `String` cannot fail.
+        let _ = text::encode(&mut page, &registry);
+        page
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Adds `count` under `label="value"`; adds nothing, not even the series, for 0.
+pub fn count(family: &Family<LabelSet, Counter>, label: &'static str, value: &str, count: u64) {
+    if count > 0 {
+        family.get_or_create(&vec![(label, value.to_owned())]).inc_by(count);
+    }
+}
+
+fn help(name: &str) -> &'static str {
+    let described = TABLE.iter().find(|one| one.name.strip_prefix("promantis_") == Some(name));
+    described.expect("every metric stands in the table").help
+}
+
+fn register<M: prometheus_client::registry::Metric + Clone>(
+    registry: &mut Registry,
+    name: &str,
+    metric: M,
+) -> M {
+    let bare = name.strip_suffix("_total").unwrap_or(name);
+    registry.register(bare, help(name), metric.clone());
+    metric
+}
+
+fn gauge(registry: &mut Registry, name: &str) -> Gauge {
+    register(registry, name, Gauge::default())
+}
+
+fn counter(registry: &mut Registry, name: &str) -> Counter {
+    register(registry, name, Counter::default())
+}
+
+fn family<M>(registry: &mut Registry, name: &str) -> Family<LabelSet, M>
+where
+    M: Default + prometheus_client::encoding::EncodeMetric + prometheus_client::metrics::TypedMetric,
+    Family<LabelSet, M>: prometheus_client::registry::Metric + Clone,
+{
+    register(registry, name, Family::default())
+}

@@ -1,0 +1,137 @@
+//! A monitor as the engine takes it: checked, complete, immutable.
+//!
+//! Which series, what is observed of them, how it is judged, what is written back. Configuration makes
+//! these; nothing in here can be invalid.
+
+use std::sync::Arc;
+
+use super::detect::DetectorKind;
+use super::select::Matchers;
+
+/// Everything that configuration tells an engine. Replaced as a whole.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Plan {
+    /// In the order of the file. Their names are unique.
+    pub monitors: Vec<Arc<Monitor>>,
+    /// What bounds the series table.
+    pub limits: SeriesLimits,
+}
+
+/// Bounds of the series table, for the whole process; each shard takes an equal part, rounded up.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct SeriesLimits {
+    /// Monitored series at most.
+    pub series_max: usize,
+    /// Monitored series admitted per second of arrival time; a burst of one second's worth is allowed.
+    pub new_series_per_second: u32,
+    /// A series without a sample for so many milliseconds of arrival time is forgotten.
+    pub idle_eviction_ms: i64,
+}
+
+/// A named entry of the configuration.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Monitor {
+    /// Value of the label `monitor` on everything that is written back.
+    pub name: Box<str>,
+    /// Which series.
+    pub select: Matchers,
+    /// What is observed of them.
+    pub transform: TransformChoice,
+    /// Which methods vote.
+    pub detectors: Vec<DetectorKind>,
+    /// Hard limits beside what was learned.
+    pub static_limits: StaticLimits,
+    /// From votes to a flag.
+    pub policy: Policy,
+    /// What is foreseen.
+    pub forecast: Option<ForecastSpec>,
+    /// What is written back.
+    pub emit: Emit,
+}
+
+/// How samples become observations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TransformChoice {
+    /// Counters become rates, everything else stays; the type decides.
+    Auto,
+    /// The value as it is.
+    Value,
+    /// Increase per second, safe across resets.
+    Rate,
+}
+
+/// Limits that hold whatever was learned.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct StaticLimits {
+    /// Above it is anomalous.
+    pub upper: Option<f64>,
+    /// Below it is anomalous.
+    pub lower: Option<f64>,
+}
+
+/// Which side of the band matters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// Only values above.
+    Above,
+    /// Only values below.
+    Below,
+    /// Both.
+    Both,
+}
+
+/// From votes to a flag.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Policy {
+    /// Which side of the band matters.
+    pub direction: Direction,
+    /// A smaller distance from the expected value is never anomalous. In units of the signal, >= 0.
+    pub min_deviation_absolute: f64,
+    /// The same as a share of the expected value: 0.1 is 10 %. >= 0.
+    pub min_deviation_relative: f64,
+    /// How many observations to see before a flag may be raised.
+    pub warm_up: u32,
+    /// Length of the window in which samples outside the band are counted. 0: each sample decides alone.
+    pub trigger_ms: i64,
+    /// Share of the window's samples that must be outside, in (0, 1].
+    pub fraction: f64,
+    /// How long all samples must be inside before the flag falls. 0: the first one inside is enough.
+    pub recovery_ms: i64,
+    /// After being flagged for so long, the level is taken for the new normal.
+    pub accept_after_ms: i64,
+}
+
+/// What is foreseen of a signal.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ForecastSpec {
+    /// How far ahead, ascending, at least one.
+    pub horizons: Vec<Horizon>,
+    /// Limits whose crossing is foretold.
+    pub limits: StaticLimits,
+}
+
+/// How far ahead, and how the user wrote it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Horizon {
+    /// Milliseconds, > 0.
+    pub ms: i64,
+    /// Value of the label `horizon`: `4h`.
+    pub label: Box<str>,
+}
+
+/// What is written back of a monitor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Emit {
+    /// `ml_anomaly_score`.
+    pub score: bool,
+    /// `ml_anomaly_flag`.
+    pub flag: bool,
+    /// `ml_anomaly_direction`.
+    pub direction: bool,
+    /// `ml_detector_score`, one for each method.
+    pub detectors: bool,
+    /// `ml_expected`, `ml_expected_lower`, `ml_expected_upper`.
+    pub expected: bool,
+    /// `ml_forecast` and its limits, for each horizon, and the breach series.
+    pub forecast: bool,
+}

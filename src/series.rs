@@ -1,0 +1,15 @@
+//! The words that every floor speaks: labels, samples, hashes and batches of them.
+//!
+//! Knows nobody. Holds no I/O, no clock and no policy.
+
+mod batch;
+mod hash;
+mod kind;
+mod labels;
+mod sample;
+
+pub use batch::{Batch, FamilyMetadata, Series};
+pub use hash::SeriesHash;
+pub use kind::MetricKind;
+pub use labels::{Label, LabelRun, LabelRunBuf, METRIC_NAME, push_label};
+pub use sample::{STALE_NAN_BITS, Sample, is_stale_marker, stale_marker};

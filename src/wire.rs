@@ -1,0 +1,8 @@
+//! Bytes on the wire: snappy, remote write 1.0 and 2.0 in, remote write 1.0 out.
+//!
+//! Pure, knows only the words. Never trusts a length.
+
+pub mod decode;
+pub mod encode;
+pub mod prompb;
+pub mod snappy;

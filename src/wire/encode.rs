@@ -1,0 +1,1 @@
+//! Derived samples into remote-write requests.

@@ -1,0 +1,1 @@
+//! Block snappy, bounded before anything is allocated.
