@@ -1,10 +1,340 @@
 //! The engine: a pure function from batches to derived samples.
 //!
-//! Takes batches with their arrival time, returns through a sink what is to be written back. No clock,
-//! no socket, no file, no thread, no log: the same input gives the same output, byte for byte.
+//! Takes batches with their arrival time, hands what is to be written back to a [`Sink`]. No clock, no
+//! socket, no file, no thread, no log: the same input gives the same output, byte for byte. An engine
+//! owns the series whose hash falls to its shard and passes over all others.
+//!
+//! One sample's way: [`table`] (is it known?) → [`select`] (once per series) → [`transform`] → [`bank`]
+//! (score) → [`decide`] → [`bank`] (learn) → [`derive`].
 
+pub mod bank;
 pub mod baseline;
+pub mod decide;
+pub mod derive;
 pub mod detect;
+mod families;
 pub mod forecast;
 pub mod monitor;
 pub mod select;
+pub mod signal;
+mod table;
+pub mod transform;
+
+use std::sync::Arc;
+
+use crate::series::{Batch, LabelRun, MetricKind, Series};
+
+use derive::{PREFIX, Scratch, Sink};
+use families::Families;
+use monitor::{Monitor, Plan};
+use signal::Signal;
+use table::{Entry, Table};
+use transform::{Skip, Transform, admit};
+
+/// Which part of all series an engine owns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shard {
+    /// From 0.
+    pub index: usize,
+    /// At least 1.
+    pub count: usize,
+}
+
+/// What happened during one call, to be added to the own metrics.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// Observations judged.
+    pub judged: u64,
+    /// Samples that no detector saw, in the order of [`Skip::ALL`].
+    pub skipped: [u64; Skip::ALL.len()],
+    /// Samples written back.
+    pub derived: u64,
+    /// Series forgotten because they were idle.
+    pub evicted: u64,
+    /// Flags that rose.
+    pub raised: u64,
+    /// New normals accepted.
+    pub shifts: u64,
+}
+
+/// All series of one shard, and what is known of them.
+#[derive(Debug)]
+pub struct Engine {
+    shard: Shard,
+    plan: Arc<Plan>,
+    table: Table,
+    families: Families,
+    /// Raised when selection or types change; series of an older one are selected anew.
+    generation: u32,
+    /// Newest timestamp seen in any batch.
+    newest: i64,
+    flagged: i64,
+    scratch: Scratch,
+}
+
+impl Engine {
+    /// Makes an engine that has seen nothing.
+    pub fn new(shard: Shard, plan: Arc<Plan>) -> Self {
+        Self {
+            table: Table::new(&plan.limits, shard.count),
+            families: Families::default(),
+            generation: 0,
+            newest: i64::MIN,
+            flagged: 0,
+            scratch: Scratch::default(),
+            shard,
+            plan,
+        }
+    }
+
+    /// Judges the samples of a batch that arrived at `arrival`, in Unix milliseconds.
+    pub fn ingest(&mut self, batch: &Batch, arrival: i64, sink: &mut impl Sink) -> Counts {
+        let mut counts = Counts::default();
+        self.learn_families(batch);
+        for series in batch.iter() {
+            let newest = series.samples.iter().map(|sample| sample.timestamp).max();
+            self.newest = self.newest.max(newest.unwrap_or(i64::MIN));
+            if series.hash.shard(self.shard.count) == self.shard.index {
+                self.ingest_series(&series, arrival, sink, &mut counts);
+            }
+        }
+        self.evict_idle(arrival, sink, &mut counts);
+        counts
+    }
+
+    /// Lets arrival time pass: forgets what is idle.
+    pub fn tick(&mut self, arrival: i64, sink: &mut impl Sink) -> Counts {
+        let mut counts = Counts::default();
+        self.evict_idle(arrival, sink, &mut counts);
+        counts
+    }
+
+    /// Takes a new plan. Signals of monitors that are the same live on; the others end.
+    pub fn replace_plan(&mut self, plan: Arc<Plan>, sink: &mut impl Sink) -> Counts {
+        let mut counts = Counts::default();
+        let moved: Vec<Option<u32>> = self
+            .plan
+            .monitors
+            .iter()
+            .map(|old| plan.monitors.iter().position(|new| new == old).map(|index| index as u32))
+            .collect();
+        for entry in self.table.iter_mut() {
+            let end = entry.newest.unwrap_or(i64::MIN);
+            entry.signals.retain_mut(|signal| {
+                let old = &self.plan.monitors[signal.monitor as usize];
+                let Some(new) = moved[signal.monitor as usize] else {
+                    self.flagged -= i64::from(signal.is_flagged());
+                    counts.derived += signal.end(end, old, &mut self.scratch, sink);
+                    return false;
+                };
+                signal.monitor = new;
+                true
+            });
+        }
+        self.table.limit(&plan.limits, self.shard.count);
+        self.plan = plan;
+        self.select_anew();
+        counts
+    }
+
+    /// Monitored series.
+    pub fn series_count(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Series remembered because they match no monitor.
+    pub fn ignored_count(&self) -> usize {
+        self.table.ignored_len()
+    }
+
+    /// Signals whose flag is raised.
+    pub fn flagged_count(&self) -> i64 {
+        self.flagged
+    }
+
+    /// Bytes that series hold on the heap. Walks all of them.
+    pub fn heap_bytes(&self) -> usize {
+        let series = self.table.iter().map(|entry| {
+            entry.signals.capacity() * size_of::<Signal>()
+                + entry.signals.iter().map(Signal::heap_bytes).sum::<usize>()
+        });
+        self.table.heap_bytes() + series.sum::<usize>()
+    }
+
+    fn learn_families(&mut self, batch: &Batch) {
+        let mut news = false;
+        for said in batch.metadata() {
+            news |= self.families.learn(said);
+        }
+        if news {
+            self.select_anew();
+        }
+    }
+
+    fn select_anew(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        self.table.forget_ignored();
+    }
+
+    fn ingest_series(
+        &mut self,
+        series: &Series<'_>,
+        arrival: i64,
+        sink: &mut impl Sink,
+        counts: &mut Counts,
+    ) {
+        let slot = match self.slot_of(series, arrival, sink, counts) {
+            Ok(slot) => slot,
+            Err(skip) => return counts.skip(skip, series.samples.len() as u64),
+        };
+        let entry = self.table.get(slot).expect("a slot that was found is taken");
+        entry.arrival = arrival;
+        for &sample in series.samples {
+            let admitted = admit(sample, entry.newest);
+            if !matches!(admitted, Err(Skip::OutOfOrder | Skip::Duplicate)) {
+                entry.newest = Some(sample.timestamp);
+            }
+            if let Err(skip) = admitted {
+                counts.skip(skip, 1);
+            }
+            for signal in &mut entry.signals {
+                let monitor = &self.plan.monitors[signal.monitor as usize];
+                let was = i64::from(signal.is_flagged());
+                match admitted {
+                    Ok(()) => match signal.judge(sample, monitor, &mut self.scratch, sink) {
+                        Ok(effect) => counts.judge(effect),
+                        Err(skip) => counts.skip(skip, 1),
+                    },
+                    Err(Skip::Stale) => {
+                        counts.derived += signal.end(sample.timestamp, monitor, &mut self.scratch, sink);
+                    }
+                    Err(_) => {}
+                }
+                self.flagged += i64::from(signal.is_flagged()) - was;
+            }
+        }
+    }
+
+    /// Finds the slot of a series, selecting and admitting it where it is new.
+    fn slot_of(
+        &mut self,
+        series: &Series<'_>,
+        arrival: i64,
+        sink: &mut impl Sink,
+        counts: &mut Counts,
+    ) -> Result<u32, Skip> {
+        if let Some(slot) = self.table.find(series.hash) {
+            return self.select_again(slot, series, sink, counts).map(|()| slot);
+        }
+        if self.table.is_ignored(series.hash) {
+            return Err(Skip::Unmonitored);
+        }
+        let name = series.labels.metric_name().unwrap_or_default();
+        if name.starts_with(PREFIX) {
+            return Err(Skip::OwnSeries);
+        }
+        let kind = self.kind_of(name, series.kind);
+        let monitors = self.plan.monitors.iter().enumerate();
+        let mut selected = monitors.filter(|(_, monitor)| monitor.select.matches(series.labels)).peekable();
+        if selected.peek().is_none() {
+            self.table.ignore(series.hash);
+            return Err(Skip::Unmonitored);
+        }
+        self.table.may_admit(arrival)?;
+        let signals = selected.map(|(index, monitor)| draw(index, monitor, series.labels, kind)).collect();
+        let generation = self.generation;
+        Ok(self.table.insert(Entry { hash: series.hash, newest: None, arrival, generation, signals }))
+    }
+
+    /// Brings the signals of a known series up to the present selection and types.
+    fn select_again(
+        &mut self,
+        slot: u32,
+        series: &Series<'_>,
+        sink: &mut impl Sink,
+        counts: &mut Counts,
+    ) -> Result<(), Skip> {
+        let generation = self.generation;
+        let entry = self.table.get(slot).expect("a slot that was found is taken");
+        if entry.generation == generation {
+            return Ok(());
+        }
+        entry.generation = generation;
+        let mut old = std::mem::take(&mut entry.signals);
+        let end = entry.newest.unwrap_or(i64::MIN);
+        let kind = self.kind_of(series.labels.metric_name().unwrap_or_default(), series.kind);
+        let mut signals = Vec::new();
+        for (index, monitor) in self.plan.monitors.iter().enumerate() {
+            if !monitor.select.matches(series.labels) {
+                continue;
+            }
+            let fresh = draw(index, monitor, series.labels, kind);
+            let same = |it: &Signal| it.monitor == fresh.monitor && it.transform.stat() == fresh.transform.stat();
+            signals.push(match old.iter().position(same) {
+                Some(position) => old.swap_remove(position),
+                None => fresh,
+            });
+        }
+        for mut signal in old {
+            self.flagged -= i64::from(signal.is_flagged());
+            let monitor = &self.plan.monitors[signal.monitor as usize];
+            counts.derived += signal.end(end, monitor, &mut self.scratch, sink);
+        }
+        if signals.is_empty() {
+            self.table.remove(slot);
+            self.table.ignore(series.hash);
+            return Err(Skip::Unmonitored);
+        }
+        if let Some(entry) = self.table.get(slot) {
+            entry.signals = signals;
+        }
+        Ok(())
+    }
+
+    fn kind_of(&self, name: &str, said: MetricKind) -> MetricKind {
+        if said == MetricKind::Unknown { self.families.kind_of(name) } else { said }
+    }
+
+    /// Forgets series without a sample for `idle_eviction_ms`. Looks at a part of the table each time, so
+    /// that a call's cost is bounded; every series is looked at within 64 calls.
+    fn evict_idle(&mut self, arrival: i64, sink: &mut impl Sink, counts: &mut Counts) {
+        let idle_since = arrival.saturating_sub(self.plan.limits.idle_eviction_ms);
+        let mut budget = self.table.slot_count() / 64 + 16;
+        while let Some(slot) = self.table.next_idle(idle_since, &mut budget) {
+            let Some(mut entry) = self.table.remove(slot) else { continue };
+            counts.evicted += 1;
+            let end = self.newest.min(arrival);
+            for signal in &mut entry.signals {
+                self.flagged -= i64::from(signal.is_flagged());
+                let monitor = &self.plan.monitors[signal.monitor as usize];
+                counts.derived += signal.end(end, monitor, &mut self.scratch, sink);
+            }
+        }
+    }
+}
+
+fn draw(index: usize, monitor: &Monitor, labels: LabelRun<'_>, kind: MetricKind) -> Signal {
+    let name = labels.metric_name().unwrap_or_default();
+    Signal::new(index as u32, monitor, labels, Transform::choose(monitor.transform, name, kind))
+}
+
+impl Counts {
+    fn skip(&mut self, skip: Skip, count: u64) {
+        self.skipped[skip as usize] += count;
+    }
+
+    fn judge(&mut self, effect: signal::Effect) {
+        self.judged += 1;
+        self.derived += effect.derived;
+        self.raised += u64::from(effect.flagged > 0);
+        self.shifts += u64::from(effect.shifted);
+    }
+
+    /// Samples skipped for a reason.
+    pub fn skipped_for(&self, skip: Skip) -> u64 {
+        self.skipped[skip as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! What was judged lately, in memory, for the page and for queries.
+//!
+//! One part per shard, each under its own lock, taken once per batch. Bounded: the first 2,048 signals keep
+//! their last 240 observations (about 12 KiB each), and the last 1,000 episodes of a raised flag are kept
+//! whatever their signal.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use crate::engine::decide::Decided;
+use crate::engine::forecast::Line;
+use crate::engine::monitor::Monitor;
+use crate::engine::signal::Judgement;
+
+/// Signals whose observations are kept, over all shards.
+pub const SIGNALS_MAX: usize = 2048;
+/// Observations that are kept of each.
+pub const POINTS_MAX: usize = 240;
+/// Episodes that are kept, over all shards.
+pub const EPISODES_MAX: usize = 1000;
+
+/// One judged observation.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Point {
+    /// Unix milliseconds.
+    pub timestamp: i64,
+    /// What was observed.
+    pub value: f64,
+    /// What was expected; absent while nothing is known.
+    pub expected: Option<f32>,
+    /// Lower edge of normal.
+    pub lower: Option<f32>,
+    /// Upper edge of normal.
+    pub upper: Option<f32>,
+    /// Score on the common scale.
+    pub score: Option<f32>,
+    /// The flag.
+    pub flag: bool,
+}
+
+/// Labels by name, sorted.
+pub type Labels = std::collections::BTreeMap<String, String>;
+
+/// A signal and its last observations.
+#[derive(Clone, Debug)]
+pub struct SignalView {
+    /// Labels of its derived series, without a name.
+    pub labels: Labels,
+    /// How many observations were judged.
+    pub observations: u32,
+    /// The last ones, oldest first.
+    pub points: VecDeque<Point>,
+    /// Timestamp of the stale markers that ended its derived series, until it is seen again.
+    pub ended: Option<i64>,
+    /// The line that forecasts are read from, where the monitor asks for them.
+    pub line: Option<Line>,
+    /// The monitor it belongs to.
+    pub monitor: Arc<Monitor>,
+}
+
+/// From the moment a flag rose until it fell: what was seen and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct Episode {
+    /// Labels of the derived series, without a name.
+    pub labels: Labels,
+    /// When the flag rose, Unix milliseconds of event time.
+    pub since: i64,
+    /// When it fell or its source ended; absent while it is raised.
+    pub until: Option<i64>,
+    /// What was observed when it rose.
+    pub value: f64,
+    /// What was expected then.
+    pub expected: f64,
+    /// Lower edge of normal then.
+    pub lower: f64,
+    /// Upper edge of normal then.
+    pub upper: f64,
+    /// Score then.
+    pub score: f64,
+    /// Greatest score since.
+    pub peak_score: f64,
+    /// The method that spoke.
+    pub by: &'static str,
+    /// Each method's score when the flag rose, signed: negative is below.
+    pub votes: Vec<(&'static str, f64)>,
+    /// Whether it ended because the level was accepted as the new normal.
+    pub accepted: bool,
+    #[serde(skip)]
+    signal: u64,
+}
+
+/// All parts.
+#[derive(Clone, Debug)]
+pub struct Recent {
+    parts: Vec<Arc<Mutex<Part>>>,
+}
+
+/// The part of one shard.
+#[derive(Debug)]
+pub struct Part {
+    signals: HashMap<u64, SignalView>,
+    signals_max: usize,
+    episodes: VecDeque<Episode>,
+    episodes_max: usize,
+}
+
+impl Recent {
+    /// Makes room for `shards` shards.
+    pub fn new(shards: usize) -> Self {
+        let part = || Part {
+            signals: HashMap::new(),
+            signals_max: SIGNALS_MAX.div_ceil(shards),
+            episodes: VecDeque::new(),
+            episodes_max: EPISODES_MAX.div_ceil(shards),
+        };
+        Self { parts: (0..shards).map(|_| Arc::new(Mutex::new(part()))).collect() }
+    }
+
+    /// Locks the part of one shard, for a batch.
+    pub fn part(&self, shard: usize) -> MutexGuard<'_, Part> {
+        self.parts[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All episodes, the latest first.
+    pub fn episodes(&self) -> Vec<Episode> {
+        let mut all: Vec<_> =
+            (0..self.parts.len()).flat_map(|shard| self.part(shard).episodes.clone()).collect();
+        all.sort_by(|a, b| b.since.cmp(&a.since).then_with(|| a.labels.cmp(&b.labels)));
+        all
+    }
+
+    /// Signals whose labels `wanted` wants, sorted by their labels.
+    pub fn signals(&self, wanted: impl Fn(&Labels) -> bool) -> Vec<SignalView> {
+        let mut all = Vec::new();
+        for shard in 0..self.parts.len() {
+            let part = self.part(shard);
+            all.extend(part.signals.values().filter(|view| wanted(&view.labels)).cloned());
+        }
+        all.sort_by(|a, b| a.labels.cmp(&b.labels));
+        all
+    }
+}
+
+impl Part {
+    /// Takes one judged observation.
+    pub fn observe(&mut self, judgement: &Judgement<'_>) {
+        if let Some(view) = self.view(judgement) {
+            view.observations = judgement.observations.saturating_add(1);
+            view.ended = None;
+            view.line = judgement.line;
+            if view.points.len() == POINTS_MAX {
+                view.points.pop_front();
+            }
+            view.points.push_back(point(judgement));
+        }
+        if let Some(decided) = judgement.decided.filter(|it| it.flag || it.changed) {
+            self.follow(judgement, &decided);
+        }
+    }
+
+    /// Takes the end of a signal at `timestamp`: its flag cannot stay raised.
+    pub fn ended(&mut self, signal: u64, timestamp: i64) {
+        if let Some(view) = self.signals.get_mut(&signal) {
+            view.ended = Some(timestamp);
+            view.line = None;
+        }
+        if let Some(episode) = self.open_episode(signal) {
+            episode.until = Some(timestamp);
+        }
+    }
+
+    /// The view of a signal; a new one where there is room, or where an ended one makes room.
+    fn view(&mut self, judgement: &Judgement<'_>) -> Option<&mut SignalView> {
+        if !self.signals.contains_key(&judgement.signal) {
+            if self.signals.len() >= self.signals_max {
+                let ended = self.signals.iter().filter(|(_, view)| view.ended.is_some());
+                let oldest = ended.min_by_key(|(signal, view)| (view.ended, **signal)).map(|(signal, _)| *signal)?;
+                self.signals.remove(&oldest);
+            }
+            let view = SignalView {
+                labels: labels_of(judgement),
+                observations: 0,
+                points: VecDeque::with_capacity(POINTS_MAX),
+                ended: None,
+                line: None,
+                monitor: Arc::clone(judgement.monitor),
+            };
+            self.signals.insert(judgement.signal, view);
+        }
+        self.signals.get_mut(&judgement.signal)
+    }
+
+    fn follow(&mut self, judgement: &Judgement<'_>, decided: &Decided) {
+        if !decided.changed {
+            if let Some(episode) = self.open_episode(judgement.signal) {
+                episode.peak_score = episode.peak_score.max(decided.score);
+            }
+        } else if decided.flag {
+            if self.episodes.len() >= self.episodes_max {
+                self.episodes.pop_front();
+            }
+            self.episodes.push_back(begin(judgement, decided));
+        } else if let Some(episode) = self.open_episode(judgement.signal) {
+            episode.until = Some(judgement.sample.timestamp);
+            episode.accepted = decided.shift.is_some();
+        }
+    }
+
+    fn open_episode(&mut self, signal: u64) -> Option<&mut Episode> {
+        self.episodes.iter_mut().rev().find(|it| it.signal == signal && it.until.is_none())
+    }
+}
+
+fn begin(judgement: &Judgement<'_>, decided: &Decided) -> Episode {
+    Episode {
+        labels: labels_of(judgement),
+        since: judgement.sample.timestamp,
+        until: None,
+        value: judgement.sample.value,
+        expected: decided.band.expected,
+        lower: decided.band.lower,
+        upper: decided.band.upper,
+        score: decided.score,
+        peak_score: decided.score,
+        by: decided.by.name(),
+        votes: judgement.votes.iter().map(|(kind, verdict)| (kind.name(), verdict.score)).collect(),
+        accepted: false,
+        signal: judgement.signal,
+    }
+}
+
+fn point(judgement: &Judgement<'_>) -> Point {
+    let decided = judgement.decided;
+    Point {
+        timestamp: judgement.sample.timestamp,
+        value: judgement.sample.value,
+        expected: decided.map(|it| it.band.expected as f32),
+        lower: decided.map(|it| it.band.lower as f32),
+        upper: decided.map(|it| it.band.upper as f32),
+        score: decided.map(|it| it.score as f32),
+        flag: decided.is_some_and(|it| it.flag),
+    }
+}
+
+fn labels_of(judgement: &Judgement<'_>) -> Labels {
+    judgement.labels.iter().map(|label| (label.name.to_owned(), label.value.to_owned())).collect()
+}

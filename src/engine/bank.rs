@@ -1,0 +1,84 @@
+//! The detectors of one signal, asked together and taught together.
+//!
+//! Rolling z-score, MAD and IQR read one window of observations, kept once. A method that a monitor does
+//! not name costs nothing.
+
+use super::baseline::HourOfWeek;
+use super::decide::Votes;
+use super::detect::window::Window;
+use super::detect::zscore::ZScore;
+use super::detect::{Detector, DetectorKind, iqr, mad, rolling_zscore, static_limits};
+use super::monitor::Monitor;
+use crate::series::Sample;
+
+/// Detector state of one signal.
+#[derive(Clone, Debug)]
+pub struct Bank {
+    zscore: Option<ZScore>,
+    window: Option<Box<Window>>,
+    baseline: Option<Box<HourOfWeek>>,
+}
+
+impl Bank {
+    /// Makes room for the methods of `monitor`.
+    pub fn new(monitor: &Monitor) -> Self {
+        let named = |kind| monitor.detectors.contains(&kind);
+        let windowed = named(DetectorKind::RollingZScore) || named(DetectorKind::Mad) || named(DetectorKind::Iqr);
+        Self {
+            zscore: named(DetectorKind::ZScore).then(ZScore::default),
+            window: windowed.then(Box::default),
+            baseline: named(DetectorKind::Baseline).then(Box::default),
+        }
+    }
+
+    /// Asks every method of `monitor`.
+    pub fn score(&self, sample: Sample, monitor: &Monitor) -> Votes {
+        let mut votes = Votes::default();
+        for &kind in &monitor.detectors {
+            let window = self.window.as_deref();
+            let verdict = match kind {
+                DetectorKind::ZScore => self.zscore.as_ref().and_then(|it| it.score(sample)),
+                DetectorKind::RollingZScore => window.and_then(|it| rolling_zscore::score(it, sample.value)),
+                DetectorKind::Mad => window.and_then(|it| mad::score(it, sample.value)),
+                DetectorKind::Iqr => window.and_then(|it| iqr::score(it, sample.value)),
+                DetectorKind::Baseline => self.baseline.as_ref().and_then(|it| it.score(sample)),
+                DetectorKind::Static => static_limits::score(monitor.static_limits, sample.value),
+            };
+            votes.set(kind, verdict);
+        }
+        votes
+    }
+
+    /// Teaches every method.
+    pub fn learn(&mut self, sample: Sample) {
+        if let Some(zscore) = &mut self.zscore {
+            zscore.learn(sample);
+        }
+        if let Some(window) = &mut self.window {
+            window.learn(sample.value);
+        }
+        if let Some(baseline) = &mut self.baseline {
+            baseline.learn(sample);
+        }
+    }
+
+    /// Moves everything learned by `distance`: a new level was accepted, its spread is taken to be the
+    /// old one.
+    pub fn shift(&mut self, distance: f64) {
+        if let Some(zscore) = &mut self.zscore {
+            zscore.shift(distance);
+        }
+        if let Some(window) = &mut self.window {
+            window.shift(distance);
+        }
+        if let Some(baseline) = &mut self.baseline {
+            baseline.shift(distance);
+        }
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.window.as_ref().map_or(0, |_| size_of::<Window>())
+            + self.baseline.as_ref().map_or(0, |it| size_of::<HourOfWeek>() + it.heap_bytes())
+    }
+}

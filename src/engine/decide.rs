@@ -1,0 +1,204 @@
+//! The one place where votes become a score, a score a flag, and a flag what may be learned.
+//!
+//! # Design
+//! The learned methods vote; their median speaks, so that two methods that are wrong do not outvote
+//! three that are right, and the band that is shown is the band of the method that spoke. A hard limit
+//! that is crossed outranks them. Policy follows: direction, minimum deviation, warm-up, the trigger and
+//! recovery windows. Last, protection: what is flagged is not learned, what is merely outside is learned
+//! as the nearest edge, and what stays for long is accepted as the new normal.
+
+mod window;
+
+use super::detect::{Band, DetectorKind, Verdict};
+use super::monitor::{Direction, Policy};
+use crate::series::Sample;
+use window::TriggerWindow;
+
+/// What each method said, in the order of [`DetectorKind::ALL`].
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub struct Votes([Option<Verdict>; DetectorKind::ALL.len()]);
+
+impl Votes {
+    /// Sets what `kind` said.
+    pub fn set(&mut self, kind: DetectorKind, verdict: Option<Verdict>) {
+        self.0[kind as usize] = verdict;
+    }
+
+    /// Those that said something, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (DetectorKind, Verdict)> {
+        DetectorKind::ALL.into_iter().zip(self.0).filter_map(|(kind, vote)| Some((kind, vote?)))
+    }
+
+    /// The verdict of all, and who spoke for them: the median of the learned methods, or the static
+    /// limits where they are crossed or nothing is learned. Of two middle scores, the smaller speaks.
+    fn combine(&self) -> Option<(DetectorKind, Verdict)> {
+        let mut learned = [(DetectorKind::Static, Verdict::of(0.0, ZERO)); DetectorKind::ALL.len()];
+        let mut count = 0;
+        for vote in self.iter().filter(|(kind, _)| *kind != DetectorKind::Static) {
+            learned[count] = vote;
+            count += 1;
+        }
+        let learned = &mut learned[..count];
+        learned.sort_by(|(_, a), (_, b)| a.score.total_cmp(&b.score));
+        let middle = match (learned.get(count.saturating_sub(1) / 2), learned.get(count / 2)) {
+            (Some(low), Some(high)) if low.1.score.abs() <= high.1.score.abs() => Some(*low),
+            (_, high) => high.copied(),
+        };
+        let limits = self.0[DetectorKind::Static as usize].map(|vote| (DetectorKind::Static, vote));
+        match limits {
+            Some((_, vote)) if vote.score.abs() > 1.0 => limits,
+            _ => middle.or(limits),
+        }
+    }
+}
+
+const ZERO: Band = Band { expected: 0.0, lower: 0.0, upper: 0.0 };
+
+/// What was decided on one observation.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Decided {
+    /// ≥ 0; 1 is the edge of normal. After direction and minimum deviation.
+    pub score: f64,
+    /// −1 below, 0 inside, 1 above.
+    pub direction: i8,
+    /// What was called normal.
+    pub band: Band,
+    /// Who spoke.
+    pub by: DetectorKind,
+    /// The flag.
+    pub flag: bool,
+    /// Whether the flag is another than before.
+    pub changed: bool,
+    /// How far the level was moved because it was accepted as the new normal.
+    pub shift: Option<f64>,
+}
+
+/// What the detectors may learn of an observation.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Lesson {
+    /// This value.
+    Learn(f64),
+    /// Nothing.
+    Withhold,
+}
+
+/// Decision state of one signal.
+#[derive(Clone, Debug, Default)]
+pub struct Decision {
+    /// Observations until a flag may be raised, counted up to the warm-up.
+    seen: u32,
+    flagged: bool,
+    flagged_since: i64,
+    last_outside: i64,
+    /// Sum and count of distances from the expected value while flagged.
+    distance: (f64, u32),
+    window: TriggerWindow,
+}
+
+impl Decision {
+    /// Whether the flag is raised.
+    pub fn is_flagged(&self) -> bool {
+        self.flagged
+    }
+
+    /// Decides on an observation, and what is to be learned of it.
+    ///
+    /// Without any vote there is nothing to decide, and everything is learned.
+    pub fn decide(
+        &mut self,
+        sample: Sample,
+        votes: &Votes,
+        policy: &Policy,
+    ) -> (Option<Decided>, Lesson) {
+        let warm = self.seen >= policy.warm_up;
+        self.seen = self.seen.saturating_add(u32::from(!warm));
+        let Some((by, verdict)) = votes.combine() else { return (None, Lesson::Learn(sample.value)) };
+        let score = judge(sample.value, by, verdict, policy);
+        let was = self.flagged;
+        let shift = if warm { self.update(sample, score > 1.0, policy) } else { None };
+        let shift = shift.map(|()| self.accept());
+        if self.flagged {
+            self.distance.0 += sample.value - verdict.band.expected;
+            self.distance.1 += 1;
+        }
+        let decided = Decided {
+            score,
+            direction: if score > 1.0 { verdict.score.signum() as i8 } else { 0 },
+            band: verdict.band,
+            by,
+            flag: self.flagged,
+            changed: was != self.flagged,
+            shift,
+        };
+        let lesson = match shift {
+            Some(_) => Lesson::Learn(sample.value),
+            None => self.lesson(sample.value, by, verdict, warm),
+        };
+        (Some(decided), lesson)
+    }
+
+    /// Forgets what is going on, not what was learned: the source ended.
+    pub fn end(&mut self) {
+        *self = Self { seen: self.seen, ..Self::default() };
+    }
+
+    /// Moves the flag. Returns whether the level is to be accepted.
+    fn update(&mut self, sample: Sample, outside: bool, policy: &Policy) -> Option<()> {
+        let now = sample.timestamp;
+        let share = self.window.observe(now, outside, policy.trigger_ms);
+        if outside {
+            self.last_outside = now;
+        }
+        if !self.flagged && outside && share >= policy.fraction {
+            (self.flagged, self.flagged_since, self.distance) = (true, now, (0.0, 0));
+        } else if self.flagged && !outside && now.saturating_sub(self.last_outside) >= policy.recovery_ms {
+            self.flagged = false;
+        }
+        let lasted = now.saturating_sub(self.flagged_since);
+        (self.flagged && outside && lasted >= policy.accept_after_ms).then_some(())
+    }
+
+    /// Takes the level for the new normal: lowers the flag, warms up again, and tells by how much the
+    /// level moved.
+    fn accept(&mut self) -> f64 {
+        let (sum, count) = self.distance;
+        *self = Self::default();
+        if count == 0 { 0.0 } else { sum / f64::from(count) }
+    }
+
+    fn lesson(&self, value: f64, by: DetectorKind, verdict: Verdict, warm: bool) -> Lesson {
+        let learned_band = by != DetectorKind::Static;
+        if self.flagged {
+            Lesson::Withhold
+        } else if warm && learned_band && verdict.score.abs() > 1.0 {
+            Lesson::Learn(value.clamp(verdict.band.lower, verdict.band.upper))
+        } else {
+            Lesson::Learn(value)
+        }
+    }
+}
+
+/// Applies direction and minimum deviation. A hard limit knows neither.
+fn judge(value: f64, by: DetectorKind, verdict: Verdict, policy: &Policy) -> f64 {
+    let score = verdict.score.abs();
+    if by == DetectorKind::Static {
+        return score;
+    }
+    let unwanted = match policy.direction {
+        Direction::Above => verdict.score < 0.0,
+        Direction::Below => verdict.score > 0.0,
+        Direction::Both => false,
+    };
+    let distance = (value - verdict.band.expected).abs();
+    let relative = policy.min_deviation_relative * verdict.band.expected.abs();
+    if unwanted {
+        0.0
+    } else if distance < policy.min_deviation_absolute || distance < relative {
+        score.min(1.0)
+    } else {
+        score
+    }
+}
+
+#[cfg(test)]
+mod tests;

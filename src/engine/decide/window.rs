@@ -1,0 +1,85 @@
+//! Share of samples outside the band in a sliding window of event time, in 40 bytes.
+
+/// How many buckets a window is cut into; its length is right to within one of them.
+const BUCKETS: i64 = 16;
+
+/// Counts of samples, bucket by bucket.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TriggerWindow {
+    /// Number of the bucket written last, in bucket lengths since the epoch.
+    current: i64,
+    total: [u8; BUCKETS as usize],
+    outside: [u8; BUCKETS as usize],
+}
+
+impl TriggerWindow {
+    /// Counts a sample and returns the share of those outside among the samples of the last
+    /// `length_ms`, this one included. With a length of 0, only this one counts.
+    pub(super) fn observe(&mut self, now: i64, outside: bool, length_ms: i64) -> f64 {
+        if length_ms <= 0 {
+            return f64::from(u8::from(outside));
+        }
+        self.advance(now.div_euclid((length_ms / BUCKETS).max(1)));
+        let slot = self.current.rem_euclid(BUCKETS) as usize;
+        if self.total[slot] == u8::MAX {
+            self.total[slot] /= 2;
+            self.outside[slot] /= 2;
+        }
+        self.total[slot] += 1;
+        self.outside[slot] += u8::from(outside);
+        sum(&self.outside) / sum(&self.total)
+    }
+
+    fn advance(&mut self, bucket: i64) {
+        let steps = bucket.saturating_sub(self.current).clamp(0, BUCKETS);
+        for step in 0..steps {
+            let slot = (bucket - step).rem_euclid(BUCKETS) as usize;
+            (self.total[slot], self.outside[slot]) = (0, 0);
+        }
+        self.current = bucket;
+    }
+}
+
+fn sum(counts: &[u8]) -> f64 {
+    f64::from(counts.iter().map(|&count| u32::from(count)).sum::<u32>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares(length_ms: i64, samples: &[(i64, bool)]) -> Vec<f64> {
+        let mut window = TriggerWindow::default();
+        samples.iter().map(|&(now, outside)| window.observe(now, outside, length_ms)).collect()
+    }
+
+    #[test]
+    fn each_sample_decides_alone_without_a_window() {
+        assert_eq!(shares(0, &[(0, true), (1, false), (2, true)]), [1.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn samples_leave_the_window_as_time_goes_on() {
+        let minute = 60_000;
+        let samples: Vec<_> = (0..8).map(|i| (i * minute, i < 4)).collect();
+        // A window of 4 minutes holds the last four samples.
+        assert_eq!(shares(4 * minute, &samples), [1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]);
+    }
+
+    #[test]
+    fn a_long_gap_empties_the_window() {
+        assert_eq!(shares(1000, &[(0, true), (1_000_000, false)]), [1.0, 0.0]);
+    }
+
+    #[test]
+    fn thousands_of_samples_in_a_bucket_keep_their_share() {
+        let samples: Vec<_> = (0..10_000).map(|i| (i % 100, i % 4 == 0)).collect();
+        let share = *shares(160_000, &samples).last().expect("samples were given");
+        assert!((share - 0.25).abs() < 0.02, "{share}");
+    }
+
+    #[test]
+    fn the_ends_of_time_do_no_harm() {
+        shares(300_000, &[(i64::MIN, true), (i64::MAX, true), (i64::MIN, false)]);
+    }
+}

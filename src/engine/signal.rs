@@ -1,0 +1,255 @@
+//! One signal: a stream of observations that a monitor draws from a series, and all that is known of it.
+
+use std::sync::Arc;
+
+use super::bank::Bank;
+use super::decide::{Decided, Decision, Lesson, Votes};
+use super::derive::{DerivedLabels, Output, Scratch, Sink, Threshold};
+use super::forecast::{Confidence, Line, LinearTrend, Side};
+use super::monitor::{ForecastSpec, Monitor};
+use super::transform::{Skip, Transform};
+use crate::series::{LabelRun, Sample, stale_marker};
+
+/// Everything about one judged observation, for whoever explains or shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Judgement<'a> {
+    /// Identity of the signal, the same for the life of the process and after a restart.
+    pub signal: u64,
+    /// Labels of its derived series, without a name.
+    pub labels: LabelRun<'a>,
+    /// What was observed.
+    pub sample: Sample,
+    /// What was decided; `None` while no method knows anything.
+    pub decided: Option<Decided>,
+    /// What each method said.
+    pub votes: &'a Votes,
+    /// How many observations came before it, up to 2³².
+    pub observations: u32,
+    /// The line that forecasts are read from, where the monitor asks for them and enough is known.
+    pub line: Option<Line>,
+    /// By which monitor.
+    pub monitor: &'a Arc<Monitor>,
+}
+
+/// What judging did, for the counts of a batch.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Effect {
+    /// Samples written back.
+    pub derived: u64,
+    /// 1 when the flag rose, −1 when it fell, else 0.
+    pub flagged: i64,
+    /// Whether a new level was accepted.
+    pub shifted: bool,
+}
+
+/// State of one signal.
+#[derive(Debug)]
+pub(super) struct Signal {
+    /// Index of its monitor in the plan.
+    pub(super) monitor: u32,
+    observations: u32,
+    id: u64,
+    labels: DerivedLabels,
+    pub(super) transform: Transform,
+    bank: Bank,
+    decision: Decision,
+    trend: Option<Box<LinearTrend>>,
+    /// Timestamp of what was written last, while the derived series live.
+    written: Option<i64>,
+}
+
+impl Signal {
+    pub(super) fn new(index: u32, monitor: &Monitor, source: LabelRun<'_>, transform: Transform) -> Self {
+        let labels = DerivedLabels::new(source, &monitor.name, transform.stat());
+        Self {
+            monitor: index,
+            observations: 0,
+            id: crate::series::SeriesHash::of(labels.run()).low(),
+            labels,
+            transform,
+            bank: Bank::new(monitor),
+            decision: Decision::default(),
+            trend: monitor.forecast.as_ref().map(|_| Box::default()),
+            written: None,
+        }
+    }
+
+    pub(super) fn is_flagged(&self) -> bool {
+        self.decision.is_flagged()
+    }
+
+    /// Judges a sample that the series admitted.
+    pub(super) fn judge(
+        &mut self,
+        sample: Sample,
+        monitor: &Arc<Monitor>,
+        scratch: &mut Scratch,
+        sink: &mut impl Sink,
+    ) -> Result<Effect, Skip> {
+        let sample = self.transform.observe(sample)?;
+        let votes = self.bank.score(sample, monitor);
+        let (decided, lesson) = self.decision.decide(sample, &votes, &monitor.policy);
+        self.learn(sample, decided, lesson);
+        let line = self.trend.as_ref().and_then(|trend| trend.fit());
+        sink.judged(&Judgement {
+            signal: self.id,
+            labels: self.labels.run(),
+            sample,
+            decided,
+            votes: &votes,
+            observations: self.observations,
+            line,
+            monitor,
+        });
+        self.observations = self.observations.saturating_add(1);
+        let mut writer = Writer { labels: &self.labels, timestamp: sample.timestamp, scratch, sink, written: 0 };
+        if let Some(decided) = &decided {
+            writer.verdict(decided, &votes, monitor);
+        }
+        if let (Some(spec), Some(line)) = (&monitor.forecast, &line)
+            && monitor.emit.forecast
+        {
+            writer.forecast(spec, line);
+        }
+        let derived = writer.written;
+        if derived > 0 {
+            self.written = Some(sample.timestamp);
+        }
+        Ok(Effect {
+            derived,
+            flagged: decided.filter(|it| it.changed).map_or(0, |it| if it.flag { 1 } else { -1 }),
+            shifted: decided.is_some_and(|it| it.shift.is_some()),
+        })
+    }
+
+    fn learn(&mut self, sample: Sample, decided: Option<Decided>, lesson: Lesson) {
+        if let Some(distance) = decided.and_then(|it| it.shift) {
+            self.bank.shift(distance);
+        }
+        if let Lesson::Learn(value) = lesson {
+            self.bank.learn(Sample { value, ..sample });
+        }
+        if let Some(trend) = &mut self.trend {
+            trend.learn(sample);
+        }
+    }
+
+    /// Ends the derived series at `timestamp`, or just after what was written last; they begin anew with
+    /// the next observation. What was learned stays.
+    pub(super) fn end(
+        &mut self,
+        timestamp: i64,
+        monitor: &Monitor,
+        scratch: &mut Scratch,
+        sink: &mut impl Sink,
+    ) -> u64 {
+        self.transform.end();
+        self.decision.end();
+        let Some(written) = self.written.take() else { return 0 };
+        let timestamp = timestamp.max(written.saturating_add(1));
+        let mut writer = Writer { labels: &self.labels, timestamp, scratch, sink, written: 0 };
+        writer.stale(monitor);
+        let derived = writer.written;
+        sink.ended(self.id, timestamp);
+        derived
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.labels.heap_bytes() + self.bank.heap_bytes() + self.trend.as_ref().map_or(0, |_| size_of::<LinearTrend>())
+    }
+}
+
+/// Writes the outputs of one instant.
+struct Writer<'a, S> {
+    labels: &'a DerivedLabels,
+    timestamp: i64,
+    scratch: &'a mut Scratch,
+    sink: &'a mut S,
+    written: u64,
+}
+
+impl<S: Sink> Writer<'_, S> {
+    fn put(&mut self, output: Output<'_>, value: f64) {
+        let sample = Sample { timestamp: self.timestamp, value };
+        self.labels.splice(output, self.scratch, |parts| self.sink.derived(parts, sample));
+        self.written += 1;
+    }
+
+    fn verdict(&mut self, decided: &Decided, votes: &Votes, monitor: &Monitor) {
+        let emit = monitor.emit;
+        if emit.score {
+            self.put(Output::Score, decided.score);
+        }
+        if emit.flag {
+            self.put(Output::Flag, f64::from(u8::from(decided.flag)));
+        }
+        if emit.direction {
+            self.put(Output::Direction, f64::from(decided.direction));
+        }
+        if emit.expected {
+            self.put(Output::Expected, decided.band.expected);
+            self.put(Output::ExpectedLower, decided.band.lower);
+            self.put(Output::ExpectedUpper, decided.band.upper);
+        }
+        if emit.detectors {
+            for (kind, verdict) in votes.iter() {
+                self.put(Output::Detector(kind), verdict.score.abs());
+            }
+        }
+    }
+
+    fn forecast(&mut self, spec: &ForecastSpec, line: &Line) {
+        let now = self.timestamp;
+        for horizon in &spec.horizons {
+            let band = line.at(now.saturating_add(horizon.ms));
+            self.put(Output::Forecast(&horizon.label), band.expected);
+            self.put(Output::ForecastLower(&horizon.label), band.lower);
+            self.put(Output::ForecastUpper(&horizon.label), band.upper);
+        }
+        let farthest = spec.horizons.last().map_or(0, |horizon| horizon.ms);
+        for (limit, side, threshold) in limits(spec) {
+            let (seconds, confidence) = line.breach(limit, side, now, farthest);
+            self.put(Output::BreachSeconds(threshold), seconds);
+            let is = |wanted| f64::from(u8::from(confidence == Some(wanted)));
+            self.put(Output::BreachHigh(threshold), is(Confidence::High));
+            self.put(Output::BreachMedium(threshold), is(Confidence::Medium));
+        }
+    }
+
+    /// Puts a stale marker on everything that the monitor writes.
+    fn stale(&mut self, monitor: &Monitor) {
+        let stale = stale_marker();
+        let emit = monitor.emit;
+        let outputs = [
+            (emit.score, Output::Score),
+            (emit.flag, Output::Flag),
+            (emit.direction, Output::Direction),
+            (emit.expected, Output::Expected),
+            (emit.expected, Output::ExpectedLower),
+            (emit.expected, Output::ExpectedUpper),
+        ];
+        for (_, output) in outputs.into_iter().filter(|(on, _)| *on) {
+            self.put(output, stale);
+        }
+        if emit.detectors {
+            monitor.detectors.iter().for_each(|&kind| self.put(Output::Detector(kind), stale));
+        }
+        let Some(spec) = monitor.forecast.as_ref().filter(|_| emit.forecast) else { return };
+        for horizon in &spec.horizons {
+            self.put(Output::Forecast(&horizon.label), stale);
+            self.put(Output::ForecastLower(&horizon.label), stale);
+            self.put(Output::ForecastUpper(&horizon.label), stale);
+        }
+        for (_, _, threshold) in limits(spec) {
+            self.put(Output::BreachSeconds(threshold), stale);
+            self.put(Output::BreachHigh(threshold), stale);
+            self.put(Output::BreachMedium(threshold), stale);
+        }
+    }
+}
+
+fn limits(spec: &ForecastSpec) -> impl Iterator<Item = (f64, Side, Threshold)> {
+    let upper = spec.limits.upper.map(|limit| (limit, Side::Upper, Threshold::Upper));
+    let lower = spec.limits.lower.map(|limit| (limit, Side::Lower, Threshold::Lower));
+    upper.into_iter().chain(lower)
+}
