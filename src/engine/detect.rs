@@ -7,6 +7,7 @@
 
 pub mod iqr;
 pub mod mad;
+pub mod moments;
 pub mod rolling_zscore;
 pub mod static_limits;
 pub mod window;

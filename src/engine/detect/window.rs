@@ -1,1 +1,157 @@
-//! Stub.
+//! The last 60 observations of a signal, and their exact mean, quantiles and deviations.
+//!
+//! Rolling z-score, MAD and IQR share one. 544 bytes per signal, none of them allocated later. Beside
+//! the ring stands the order of its slots by value, one byte each, so that a quantile is read off and
+//! never sorted for. To learn costs two counts over the ring and one move of at most 59 bytes.
+//!
+//! Invariant: the first `len` entries of `order` are the slots `0..len`, ascending by value and, among
+//! equal values, by age, oldest first. So the value that leaves stands before its equals, and counting
+//! the smaller ones finds it.
+
+/// How many observations are kept.
+pub const CAPACITY: usize = 60;
+
+/// Fewer observations than this are not judged by.
+///
+/// With ten, two values lie outside each quartile, so a single outlier among the first ones cannot
+/// become the quartile that it is judged by.
+pub const MIN_OBSERVATIONS: usize = 10;
+
+/// Sums run in so many independent parts; divides [`CAPACITY`].
+const LANES: usize = 12;
+
+/// The last [`CAPACITY`] observations.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Window {
+    /// Infinite where nothing was learned yet: never below or equal to an observation.
+    ring: [f64; CAPACITY],
+    order: [u8; CAPACITY],
+    len: u8,
+    /// The slot that is written next; once full, the oldest.
+    next: u8,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { ring: [f64::INFINITY; CAPACITY], order: [0; CAPACITY], len: 0, next: 0 }
+    }
+}
+
+impl Window {
+    /// Takes a finite `value` in; the oldest leaves once [`CAPACITY`] are known.
+    pub fn learn(&mut self, value: f64) {
+        debug_assert!(value.is_finite(), "transform keeps {value} away from detectors");
+        let slot = usize::from(self.next);
+        let leaving = self.ring[slot];
+        let len = usize::from(self.len);
+        let (from, to) = if len < CAPACITY {
+            (len, self.count(|other| other <= value))
+        } else {
+            let to = self.count(|other| other <= value) - usize::from(leaving <= value);
+            (self.count(|other| other < leaving), to)
+        };
+        self.move_rank(from, to);
+        self.order[to] = self.next;
+        self.ring[slot] = value;
+        self.len += u8::from(len < CAPACITY);
+        self.next = if slot + 1 == CAPACITY { 0 } else { self.next + 1 };
+    }
+
+    /// How many observations are known, at most [`CAPACITY`].
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Whether nothing was learned yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Mean and standard deviation of the population; both 0 when empty, not finite where sums overflow.
+    ///
+    /// Two passes over the ring, in the order of slots: exact to the rounding of 60 additions, whatever
+    /// passed through the window before.
+    pub fn mean_and_std(&self) -> (f64, f64) {
+        let count = f64::from(self.len.max(1));
+        let known = &self.ring[..self.len()];
+        let mean = sum(known, |value| value) / count;
+        let squares = sum(known, |value| (value - mean) * (value - mean));
+        (mean, (squares / count).sqrt())
+    }
+
+    /// The `q`-quantile, `q` in [0, 1], interpolated linearly between the two nearest ranks; `None` when
+    /// empty.
+    ///
+    /// Type 7 of R. J. Hyndman and Y. Fan, "Sample Quantiles in Statistical Packages", The American
+    /// Statistician 50(4), 1996.
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let last = self.len().checked_sub(1)?;
+        let position = q.clamp(0.0, 1.0) * last as f64;
+        let rank = position as usize;
+        let (low, high) = (self.ranked(rank), self.ranked(last.min(rank + 1)));
+        Some(low + (high - low) * (position - rank as f64))
+    }
+
+    /// The middle value, or the mean of the two middle ones; `None` when empty.
+    pub fn median(&self) -> Option<f64> {
+        let last = self.len().checked_sub(1)?;
+        Some(f64::midpoint(self.ranked(last / 2), self.ranked(last.div_ceil(2))))
+    }
+
+    /// Median of the absolute deviations from `median`, which is [`Self::median`]; `None` when empty.
+    ///
+    /// Deviations grow on both sides of the median, so their median is found where the nearest half of
+    /// all observations ends: a search of five steps over how many of them lie below.
+    pub fn mad(&self, median: f64) -> Option<f64> {
+        let last = self.len().checked_sub(1)?;
+        let (lefts, nearest) = (self.len() / 2, last / 2 + 1);
+        let left = |index: usize| median - self.ranked(lefts - 1 - index);
+        let right = |index: usize| self.ranked(lefts + index) - median;
+        let (mut taken, mut most) = (0, lefts);
+        while taken < most {
+            let middle = (taken + most) / 2;
+            if left(middle) < right(nearest - 1 - middle) { taken = middle + 1 } else { most = middle }
+        }
+        let inner = |side: usize, at: &dyn Fn(usize) -> f64| side.checked_sub(1).map_or(0.0, at);
+        let low = inner(taken, &left).max(inner(nearest - taken, &right));
+        if last % 2 == 0 {
+            return Some(low);
+        }
+        let outer_left = if taken < lefts { left(taken) } else { f64::INFINITY };
+        let rest = nearest - taken;
+        let outer_right = if lefts + rest <= last { right(rest) } else { f64::INFINITY };
+        Some(f64::midpoint(low, outer_left.min(outer_right)))
+    }
+
+    /// The observation of `rank`, 0 for the smallest. `rank` is below `len`.
+    fn ranked(&self, rank: usize) -> f64 {
+        self.ring[usize::from(self.order[rank])]
+    }
+
+    /// How many slots hold what is asked for.
+    fn count(&self, asked: impl Fn(f64) -> bool) -> usize {
+        self.ring.iter().map(|&value| u64::from(asked(value))).sum::<u64>() as usize
+    }
+
+    /// Makes room at rank `to` by closing the gap at rank `from`.
+    fn move_rank(&mut self, from: usize, to: usize) {
+        if from < to {
+            self.order.copy_within(from + 1..=to, from);
+        } else {
+            self.order.copy_within(to..from, to + 1);
+        }
+    }
+}
+
+/// Sums `term` over `values`, in [`LANES`] parts that do not wait for each other.
+fn sum(values: &[f64], term: impl Fn(f64) -> f64) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest: f64 = chunks.remainder().iter().map(|&value| term(value)).sum();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane += term(value);
+        }
+    }
+    lanes.iter().sum::<f64>() + rest
+}
