@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod journal;
+pub mod limits;
 pub mod receive;
 pub mod send;
 pub mod serve;
