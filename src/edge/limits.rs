@@ -1,30 +1,27 @@
-//! What bounds a receiver: bytes, connections and time.
+//! Limits of receiving: how much may come, how fast, from how many.
 
 use std::time::Duration;
 
-/// Limits of the receiving side. Whatever arrives, memory and connections stay below them.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Bounds on connections and requests. Breaking one is answered or closed at once, and counted.
+#[derive(Clone, PartialEq, Debug)]
 pub struct ReceiveLimits {
-    /// Bytes of one request's body as it is sent, compressed. Default 8 MiB; a larger one is answered 400.
+    /// Bytes of a body as sent, compressed. More is answered 400: some senders retry a 413 for ever.
     pub body_bytes_max: usize,
-    /// Bytes of one request's body once decompressed. Default 32 MiB; what declares more is answered 400 before any
-    /// of it is allocated.
+    /// Bytes of a body after decompression. Its declared size is checked before memory is taken.
     pub decoded_bytes_max: usize,
-    /// Bytes of all bodies that are being received and decoded. Default 128 MiB; beyond it requests are answered 503.
+    /// Bytes of all bodies that are being received and decoded. Past it requests are answered 503 at once.
     pub in_flight_bytes_max: usize,
-    /// Connections open at the same time. Default 512; further ones are closed at once.
+    /// Open connections. A further one is closed as it comes.
     pub connections_max: usize,
-    /// The same for one address, loopback included. 0 sets no limit. Default 64: a sender opens one per shard and
-    /// Prometheus has 50 at most; raise it where many senders share an address, as behind a proxy.
+    /// Open connections from one address. 0 sets no limit.
     pub connections_per_ip_max: usize,
-    /// How long the head of a request may take. Default 5 s.
+    /// How long the head of a request may take, from its first byte or from the opening of the connection.
     pub header_timeout: Duration,
-    /// How long the body of a request may take. Default 10 s.
+    /// How long a body may take in all. It must also keep up 16 KiB/s.
     pub body_timeout: Duration,
-    /// How long a connection may wait for its next request. Default 60 s.
+    /// How long a connection may wait for its next request.
     pub idle_timeout: Duration,
-    /// Milliseconds that a sample may be ahead of our clock. Default 600,000, ten minutes; samples further ahead are
-    /// refused.
+    /// How far ahead of our clock a sample may be, in milliseconds.
     pub future_ms_max: i64,
 }
 
