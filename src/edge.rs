@@ -6,7 +6,8 @@ pub mod api;
 pub mod journal;
 pub mod limits;
 pub mod receive;
+pub mod recent;
 pub mod send;
 pub mod serve;
-pub mod shards;
+
 pub mod telemetry;

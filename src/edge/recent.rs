@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use crate::engine::decide::Decided;
-use crate::engine::forecast::Line;
+use crate::engine::forecast::linear::Line;
 use crate::engine::monitor::Monitor;
 use crate::engine::signal::Judgement;
 

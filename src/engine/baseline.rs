@@ -61,6 +61,23 @@ impl Detector for HourOfWeek {
     }
 }
 
+impl HourOfWeek {
+    /// Moves every mean by `distance`: a new level was accepted.
+    pub fn shift(&mut self, distance: f64) {
+        self.all.shift(distance);
+        for (mean, _) in self.hours.iter_mut().flat_map(|hours| &mut hours.means) {
+            if (*mean + distance).is_finite() {
+                *mean += distance;
+            }
+        }
+    }
+
+    /// Bytes on the heap: none before the first observation.
+    pub fn heap_bytes(&self) -> usize {
+        self.hours.as_ref().map_or(0, |_| size_of::<Hours>())
+    }
+}
+
 impl Hours {
     fn since(since: i64) -> Self {
         Self { since, means: [(0.0, 0.0); HOURS], counts: [0; HOURS] }

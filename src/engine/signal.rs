@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::bank::Bank;
 use super::decide::{Decided, Decision, Lesson, Votes};
 use super::derive::{DerivedLabels, Output, Scratch, Sink, Threshold};
-use super::forecast::{Confidence, Line, LinearTrend, Side};
+use super::forecast::linear::{Line, LinearTrend};
+use super::forecast::{Breach, Confidence, Limit};
 use super::monitor::{ForecastSpec, Monitor};
 use super::transform::{Skip, Transform};
 use crate::series::{LabelRun, Sample, stale_marker};
@@ -154,8 +155,9 @@ impl Signal {
         derived
     }
 
+    /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.labels.heap_bytes() + self.bank.heap_bytes() + self.trend.as_ref().map_or(0, |_| size_of::<LinearTrend>())
+        self.labels.heap_bytes() + self.bank.heap_bytes() + self.trend.as_ref().map_or(0, |_| LinearTrend::BYTES)
     }
 }
 
@@ -207,8 +209,8 @@ impl<S: Sink> Writer<'_, S> {
             self.put(Output::ForecastUpper(&horizon.label), band.upper);
         }
         let farthest = spec.horizons.last().map_or(0, |horizon| horizon.ms);
-        for (limit, side, threshold) in limits(spec) {
-            let (seconds, confidence) = line.breach(limit, side, now, farthest);
+        for (limit, threshold) in limits(spec) {
+            let Breach { seconds, confidence } = line.breach(limit, now, farthest);
             self.put(Output::BreachSeconds(threshold), seconds);
             let is = |wanted| f64::from(u8::from(confidence == Some(wanted)));
             self.put(Output::BreachHigh(threshold), is(Confidence::High));
@@ -240,7 +242,7 @@ impl<S: Sink> Writer<'_, S> {
             self.put(Output::ForecastLower(&horizon.label), stale);
             self.put(Output::ForecastUpper(&horizon.label), stale);
         }
-        for (_, _, threshold) in limits(spec) {
+        for (_, threshold) in limits(spec) {
             self.put(Output::BreachSeconds(threshold), stale);
             self.put(Output::BreachHigh(threshold), stale);
             self.put(Output::BreachMedium(threshold), stale);
@@ -248,8 +250,8 @@ impl<S: Sink> Writer<'_, S> {
     }
 }
 
-fn limits(spec: &ForecastSpec) -> impl Iterator<Item = (f64, Side, Threshold)> {
-    let upper = spec.limits.upper.map(|limit| (limit, Side::Upper, Threshold::Upper));
-    let lower = spec.limits.lower.map(|limit| (limit, Side::Lower, Threshold::Lower));
+fn limits(spec: &ForecastSpec) -> impl Iterator<Item = (Limit, Threshold)> {
+    let upper = spec.limits.upper.map(|limit| (Limit::Upper(limit), Threshold::Upper));
+    let lower = spec.limits.lower.map(|limit| (Limit::Lower(limit), Threshold::Lower));
     upper.into_iter().chain(lower)
 }

@@ -39,6 +39,13 @@ impl Moments {
         }
     }
 
+    /// Moves the mean by `distance` and leaves the spread, unless the mean would not be finite.
+    pub fn shift(&mut self, distance: f64) {
+        if (self.mean + distance).is_finite() {
+            self.mean += distance;
+        }
+    }
+
     /// Standard deviation of the population (divided by the count, not by one less); 0 without observations.
     pub fn std(&self) -> f64 {
         (self.m2 / f64::from(self.count.max(1))).sqrt()

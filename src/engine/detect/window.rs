@@ -57,6 +57,22 @@ impl Window {
         self.next = if slot + 1 == CAPACITY { 0 } else { self.next + 1 };
     }
 
+    /// Moves every observation by `distance`, unless one would not be finite: a new level was accepted.
+    /// They are learned anew, oldest first, since rounding may make equals of neighbours.
+    pub fn shift(&mut self, distance: f64) {
+        let len = self.len();
+        let oldest = if len < CAPACITY { 0 } else { usize::from(self.next) };
+        let mut moved = Self::default();
+        for index in 0..len {
+            let value = self.ring[(oldest + index) % CAPACITY] + distance;
+            if !value.is_finite() {
+                return;
+            }
+            moved.learn(value);
+        }
+        *self = moved;
+    }
+
     /// How many observations are known, at most [`CAPACITY`].
     pub fn len(&self) -> usize {
         usize::from(self.len)

@@ -31,3 +31,10 @@ impl Detector for ZScore {
         self.moments.learn(sample.value);
     }
 }
+
+impl ZScore {
+    /// Moves the mean by `distance`: a new level was accepted.
+    pub fn shift(&mut self, distance: f64) {
+        self.moments.shift(distance);
+    }
+}

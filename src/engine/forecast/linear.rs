@@ -49,6 +49,9 @@ impl Default for LinearTrend {
 }
 
 impl LinearTrend {
+    /// Bytes of one trend, all of them from creation on.
+    pub const BYTES: usize = size_of::<Self>() + CAPACITY * size_of::<Sample>();
+
     /// Takes a finite observation in; the one that was learned first leaves once [`CAPACITY`] are known.
     pub fn learn(&mut self, sample: Sample) {
         debug_assert!(sample.value.is_finite(), "transform keeps {} away from forecasts", sample.value);
