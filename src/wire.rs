@@ -4,5 +4,8 @@
 
 pub mod decode;
 pub mod encode;
+mod fields;
 pub mod prompb;
 pub mod snappy;
+
+pub use fields::SyntaxError;

@@ -1,0 +1,213 @@
+//! What is kept while a request is walked: counts, limits and the series at hand.
+
+use std::ops::Range;
+
+use super::histogram::Histogram;
+use super::labels::{LabelText, describe};
+use super::{Limits, Malformed, Protocol, Refusal, Refused, Tally, Written};
+use crate::series::{Batch, LabelRun, MetricKind, Sample};
+use crate::wire::fields::{Fields, Span, SyntaxError};
+
+/// Accumulates one request, series by series.
+///
+/// Invariant: [`begin`](Self::begin) forgets the series before, so that nothing of it reaches the next.
+#[derive(Debug)]
+pub(super) struct Intake<'l> {
+    pub(super) limits: &'l Limits,
+    pub(super) written: Written,
+    pub(super) refused: Refused,
+    /// Labels of the series at hand, where they are not taken in place.
+    pub(super) labels: Vec<LabelText>,
+    latest: i64,
+    series_seen: usize,
+    samples_seen: usize,
+    exemplars_seen: usize,
+    metadata_seen: usize,
+    canonical_bytes: usize,
+    /// Samples of the series at hand that are not too far ahead.
+    samples: Vec<Sample>,
+    content: Content,
+}
+
+/// Counts of the series at hand.
+#[derive(Clone, Copy, Default, Debug)]
+struct Content {
+    samples: u64,
+    histograms: u64,
+    exemplars: u64,
+    samples_ahead: u64,
+    histograms_ahead: u64,
+    histograms_too_long: u64,
+    exemplars_bad: u64,
+}
+
+impl<'l> Intake<'l> {
+    pub(super) fn new(limits: &'l Limits, latest: i64) -> Self {
+        Self {
+            limits,
+            latest,
+            written: Written::default(),
+            refused: Refused::default(),
+            labels: Vec::new(),
+            series_seen: 0,
+            samples_seen: 0,
+            exemplars_seen: 0,
+            metadata_seen: 0,
+            canonical_bytes: 0,
+            samples: Vec::new(),
+            content: Content::default(),
+        }
+    }
+
+    /// Starts the next series.
+    pub(super) fn begin(&mut self) -> Result<(), Malformed> {
+        bump(&mut self.series_seen, "series", self.limits.series_max)?;
+        self.content = Content::default();
+        self.samples.clear();
+        self.labels.clear();
+        Ok(())
+    }
+
+    /// Takes the sample at `span`.
+    pub(super) fn sample(&mut self, request: &[u8], span: Span, protocol: Protocol) -> Result<(), Malformed> {
+        bump(&mut self.samples_seen, "samples", self.limits.samples_max)?;
+        let sample = match plain_sample(span.of(request)) {
+            Some(sample) => sample,
+            None => any_sample(request, span, protocol)?,
+        };
+        self.content.samples += 1;
+        if sample.timestamp > self.latest {
+            self.content.samples_ahead += 1;
+        } else {
+            self.samples.push(sample);
+        }
+        Ok(())
+    }
+
+    /// Takes the histogram at `span`.
+    pub(super) fn histogram(
+        &mut self,
+        request: &[u8],
+        span: Span,
+        protocol: Protocol,
+    ) -> Result<(), Malformed> {
+        bump(&mut self.samples_seen, "samples", self.limits.samples_max)?;
+        let histogram = Histogram::read(request, span, protocol)?;
+        self.content.histograms += 1;
+        if !histogram.fits(self.limits) {
+            self.content.histograms_too_long += 1;
+        } else if histogram.timestamp > self.latest {
+            self.content.histograms_ahead += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes an exemplar whose syntax was found good, and its labels too or not.
+    pub(super) fn exemplar(&mut self, labels: Result<(), Refusal>) -> Result<(), Malformed> {
+        bump(&mut self.exemplars_seen, "exemplars", self.limits.exemplars_max)?;
+        self.content.exemplars += 1;
+        self.content.exemplars_bad += u64::from(labels.is_err());
+        Ok(())
+    }
+
+    /// Counts a metadata entry.
+    pub(super) fn metadata(&mut self) -> Result<(), Malformed> {
+        bump(&mut self.metadata_seen, "metadata", self.limits.metadata_max)
+    }
+
+    /// Counts `length` bytes of a label run that is about to be built.
+    pub(super) fn build(&mut self, length: usize) -> Result<(), Malformed> {
+        self.canonical_bytes += length;
+        match self.canonical_bytes > self.limits.canonical_bytes_max {
+            true => Err(Malformed::TooManyLabelBytes { max: self.limits.canonical_bytes_max }),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn has_samples(&self) -> bool {
+        self.content.samples > 0
+    }
+
+    pub(super) fn has_histograms(&self) -> bool {
+        self.content.histograms > 0
+    }
+
+    /// Refuses the series at hand with all that it holds.
+    pub(super) fn refuse(&mut self, refusal: Refusal, request: &[u8]) {
+        let Content { samples, histograms, exemplars, .. } = self.content;
+        let tally = Tally { series: 1, samples, histograms, exemplars };
+        let (number, labels) = (self.series_seen, &self.labels);
+        self.refused.add(refusal, tally, (self.limits, self.latest), || {
+            format!("series {number} {}", describe(labels, request))
+        });
+    }
+
+    /// Accepts the series at hand, whose canonical labels stand at `run` of the batch's bytes.
+    pub(super) fn accept(&mut self, batch: &mut Batch, run: Range<usize>, kind: MetricKind) {
+        let content = self.content;
+        let ahead = Tally {
+            samples: content.samples_ahead,
+            histograms: content.histograms_ahead,
+            ..Tally::default()
+        };
+        let too_long = Tally { histograms: content.histograms_too_long, ..Tally::default() };
+        let bad = Tally { exemplars: content.exemplars_bad, ..Tally::default() };
+        self.written.samples += content.samples - ahead.samples;
+        self.written.histograms += content.histograms - ahead.histograms - too_long.histograms;
+        self.written.exemplars += content.exemplars - bad.exemplars;
+        let parts =
+            [(Refusal::TooFarAhead, ahead), (Refusal::TooManyBuckets, too_long), (Refusal::BadExemplar, bad)];
+        for (refusal, tally) in parts.into_iter().filter(|(_, tally)| *tally != Tally::default()) {
+            let labels = &batch.bytes()[run.clone()];
+            self.refused.add(refusal, tally, (self.limits, self.latest), || clipped(labels));
+        }
+        if self.samples.is_empty() {
+            return;
+        }
+        let first = batch.samples().len();
+        self.samples.iter().for_each(|sample| batch.push_sample(*sample));
+        batch.push_series(run, first, kind);
+    }
+}
+
+/// Counts one more of `what`.
+fn bump(count: &mut usize, what: &'static str, max: usize) -> Result<(), Malformed> {
+    *count += 1;
+    if *count > max { Err(Malformed::TooMany { what, max }) } else { Ok(()) }
+}
+
+/// The sample as nearly every sender writes it: value, then a timestamp of six bytes (1971 to 2109).
+fn plain_sample(bytes: &[u8]) -> Option<Sample> {
+    let bytes: &[u8; 16] = bytes.try_into().ok()?;
+    let [0x09, value @ .., 0x10, a, b, c, d, e, f] = *bytes else { return None };
+    let low = [a, b, c, d, e];
+    if low.iter().any(|byte| byte & 0x80 == 0) || f & 0x80 != 0 {
+        return None;
+    }
+    let mut timestamp = i64::from(f) << 35;
+    for (index, byte) in low.into_iter().enumerate() {
+        timestamp |= i64::from(byte & 0x7f) << (7 * index);
+    }
+    Some(Sample { timestamp, value: f64::from_le_bytes(value) })
+}
+
+/// Any other sample. Remote write 2.0 adds a start timestamp, which is read and not used.
+fn any_sample(request: &[u8], span: Span, protocol: Protocol) -> Result<Sample, SyntaxError> {
+    let mut sample = Sample { timestamp: 0, value: 0.0 };
+    let mut fields = Fields::within(request, span);
+    while let Some(field) = fields.next_field()? {
+        match field.number {
+            1 => sample.value = field.double()?,
+            2 => sample.timestamp = field.varint()? as i64,
+            3 if protocol == Protocol::V2 => drop(field.varint()?),
+            _ => {}
+        }
+    }
+    Ok(sample)
+}
+
+fn clipped(run: &[u8]) -> String {
+    let mut text = LabelRun::from_canonical(run).to_string();
+    text.truncate(text.floor_char_boundary(512));
+    text
+}

@@ -1,0 +1,143 @@
+//! Labels of one series: checked, and canonical where they stand or made so.
+
+use super::{Limits, Refusal};
+use crate::series::{METRIC_NAME, push_label};
+use crate::wire::fields::{Span, varint_len};
+
+/// A label as the request has it.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct LabelText {
+    pub(super) name: Span,
+    pub(super) value: Span,
+}
+
+/// Length of the canonical run that `series` begins with; `None` where labels are not canonical, have no
+/// metric's name or break a limit.
+///
+/// The fast path: what it takes, [`arrange`] would take and leave as it is. About 40 ns for 10 labels.
+pub(super) fn canonical_prefix(series: &[u8], limits: &Limits) -> Option<usize> {
+    let mut rest = series;
+    let mut previous: &[u8] = &[];
+    let (mut count, mut named) = (0, false);
+    while let [0x0a, label @ ..] = rest {
+        let (label, after) = split_text(label)?;
+        let (name, label) = split_text(label.strip_prefix(&[0x0a])?)?;
+        let (value, label) = split_text(label.strip_prefix(&[0x12])?)?;
+        let fits = name.len() <= limits.name_bytes_max && value.len() <= limits.value_bytes_max;
+        if !fits || value.is_empty() || !label.is_empty() || !precedes(previous, name) {
+            return None;
+        }
+        named |= name == METRIC_NAME.as_bytes();
+        count += 1;
+        previous = name;
+        rest = after;
+    }
+    let length = series.len() - rest.len();
+    let fits = count <= limits.labels_max && length <= limits.label_bytes_max;
+    (named && fits && is_text(&series[..length])).then_some(length)
+}
+
+/// Whether a label of these lengths is within its limits.
+pub(super) fn check_lengths(name: usize, value: usize, limits: &Limits) -> Result<(), Refusal> {
+    if name == 0 {
+        Err(Refusal::EmptyLabelName)
+    } else if name > limits.name_bytes_max {
+        Err(Refusal::LabelNameTooLong)
+    } else if value > limits.value_bytes_max {
+        Err(Refusal::LabelValueTooLong)
+    } else {
+        Ok(())
+    }
+}
+
+/// Sorts `labels`, drops the empty ones and returns the bytes of their canonical run.
+///
+/// Duplicates are refused before empty ones are dropped, as Prometheus does.
+pub(super) fn arrange(
+    labels: &mut Vec<LabelText>,
+    request: &[u8],
+    limits: &Limits,
+) -> Result<usize, Refusal> {
+    let ascending = |pair: &[LabelText]| precedes(pair[0].name.of(request), pair[1].name.of(request));
+    if !labels.windows(2).all(ascending) {
+        labels.sort_unstable_by_key(|label| label.name.of(request));
+        if !labels.windows(2).all(ascending) {
+            return Err(Refusal::DuplicateLabel);
+        }
+    }
+    labels.retain(|label| label.value.len() > 0);
+    if !labels.iter().any(|label| label.name.of(request) == METRIC_NAME.as_bytes()) {
+        return Err(Refusal::NoMetricName);
+    }
+    let length = labels.iter().map(|label| encoded_len(label.name.len(), label.value.len())).sum();
+    if length > limits.label_bytes_max {
+        return Err(Refusal::LabelsTooLong);
+    }
+    Ok(length)
+}
+
+/// Appends the run of `labels` that were arranged.
+pub(super) fn push_run(run: &mut Vec<u8>, labels: &[LabelText], request: &[u8]) {
+    for label in labels {
+        push_label(run, label.name.of(request), label.value.of(request));
+    }
+}
+
+/// The first labels in words, however odd their bytes. Long texts and long lists are cut.
+pub(super) fn describe(labels: &[LabelText], request: &[u8]) -> String {
+    const LABELS_MAX: usize = 8;
+    const TEXT_BYTES_MAX: usize = 64;
+    let clip = |span: Span| {
+        let text = span.of(request);
+        String::from_utf8_lossy(&text[..text.len().min(TEXT_BYTES_MAX)]).into_owned()
+    };
+    let shown: Vec<_> = labels
+        .iter()
+        .take(LABELS_MAX)
+        .map(|label| format!("{}={:?}", clip(label.name), clip(label.value)))
+        .collect();
+    let more = if labels.len() > LABELS_MAX { ", …" } else { "" };
+    format!("{{{}{more}}}", shown.join(", "))
+}
+
+/// `left < right`, decided by the first byte where that is enough.
+fn precedes(left: &[u8], right: &[u8]) -> bool {
+    match (left.first(), right.first()) {
+        (Some(left), Some(right)) if left != right => left < right,
+        _ => left < right,
+    }
+}
+
+/// Whether all texts of a run are UTF-8. Tags and lengths below 128 are ASCII, so that most runs are
+/// decided in one sweep.
+fn is_text(run: &[u8]) -> bool {
+    if run.is_ascii() {
+        return true;
+    }
+    let mut rest = run;
+    while let Some((label, after)) = rest.get(1..).and_then(split_text) {
+        let Some((name, label)) = label.get(1..).and_then(split_text) else { return false };
+        let Some((value, _)) = label.get(1..).and_then(split_text) else { return false };
+        if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
+            return false;
+        }
+        rest = after;
+    }
+    true
+}
+
+/// Cuts a text behind a length of one or two bytes, the fewest possible, off `bytes`.
+fn split_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    match *bytes {
+        [length @ ..0x80, ref rest @ ..] => rest.split_at_checked(usize::from(length)),
+        [low, high @ 1..0x80, ref rest @ ..] => {
+            rest.split_at_checked(usize::from(low & 0x7f) | usize::from(high) << 7)
+        }
+        _ => None,
+    }
+}
+
+fn encoded_len(name: usize, value: usize) -> usize {
+    let label = 2 + varint_len(name as u64) + name + varint_len(value as u64) + value;
+    1 + varint_len(label as u64) + label
+}

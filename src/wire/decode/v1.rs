@@ -1,0 +1,185 @@
+//! Remote write 1.0: labels in the series, metadata apart.
+//!
+//! Source: <https://prometheus.io/docs/specs/prw/remote_write_spec/>.
+
+use std::ops::Range;
+
+use super::intake::Intake;
+use super::labels::{LabelText, arrange, canonical_prefix, check_lengths, push_run};
+use super::{Decoded, Limits, Malformed, Protocol, Refusal};
+use crate::series::{Batch, FamilyMetadata, MetricKind};
+use crate::wire::fields::{Fields, Span, SyntaxError};
+
+/// Where the labels of a series are.
+enum Labels {
+    /// Canonical, in the request.
+    InPlace(Range<usize>),
+    /// In the intake, arranged, with the length of their run.
+    Arranged(usize),
+}
+
+pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
+    Fields::over(&raw)?;
+    let request = Span { start: 0, end: raw.len() as u32 };
+    let mut intake = Intake::new(limits, latest);
+    let mut batch = Batch::over(raw);
+    let mut at = request;
+    let mut built = Vec::new();
+    while let Some((number, message)) = next_message(batch.bytes(), &mut at)? {
+        match number {
+            1 => series(&mut intake, &mut batch, message, &mut built)?,
+            3 => {
+                intake.metadata()?;
+                if let Some(metadata) = metadata(batch.bytes(), message)? {
+                    batch.push_metadata(metadata);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(Decoded { batch, written: intake.written, refused: intake.refused })
+}
+
+/// Cuts the next field off `rest` of the request: its number and, where known, its message.
+fn next_message(request: &[u8], rest: &mut Span) -> Result<Option<(u32, Span)>, SyntaxError> {
+    let mut fields = Fields::within(request, *rest);
+    let Some(field) = fields.next_field()? else { return Ok(None) };
+    rest.start = fields.at() as u32;
+    let message = if matches!(field.number, 1 | 3) { field.bytes()? } else { Span::default() };
+    Ok(Some((field.number, message)))
+}
+
+fn series(
+    intake: &mut Intake<'_>,
+    batch: &mut Batch,
+    message: Span,
+    built: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    intake.begin()?;
+    let labels = read(intake, batch.bytes(), message)?;
+    if !intake.has_samples() && !intake.has_histograms() {
+        return Ok(());
+    }
+    let run = match labels {
+        Err(refusal) => {
+            intake.refuse(refusal, batch.bytes());
+            return Ok(());
+        }
+        Ok(Labels::InPlace(run)) => run,
+        Ok(Labels::Arranged(length)) => {
+            intake.build(length)?;
+            built.clear();
+            push_run(built, &intake.labels, batch.bytes());
+            let start = batch.bytes().len();
+            batch.bytes_mut().extend_from_slice(built);
+            start..batch.bytes().len()
+        }
+    };
+    intake.accept(batch, run, MetricKind::Unknown);
+    Ok(())
+}
+
+/// Walks a series: what it holds goes into the intake, what its labels are comes back.
+fn read(
+    intake: &mut Intake<'_>,
+    request: &[u8],
+    message: Span,
+) -> Result<Result<Labels, Refusal>, Malformed> {
+    let run = canonical_prefix(message.of(request), intake.limits);
+    let behind = message.start + run.unwrap_or(0) as u32;
+    let mut in_place = run.is_some();
+    let mut fields = Fields::within(request, Span { start: behind, ..message });
+    while let Some(field) = fields.next_field()? {
+        match field.number {
+            1 => in_place = false,
+            2 => intake.sample(request, field.bytes()?, Protocol::V1)?,
+            3 => {
+                exemplar(request, field.bytes()?)?;
+                intake.exemplar(Ok(()))?;
+            }
+            4 => intake.histogram(request, field.bytes()?, Protocol::V1)?,
+            _ => {}
+        }
+    }
+    if in_place {
+        return Ok(Ok(Labels::InPlace(message.start as usize..behind as usize)));
+    }
+    Ok(collect(intake, request, message)?.map(Labels::Arranged))
+}
+
+/// Gathers the labels of a series from wherever they stand in it and arranges them.
+fn collect(
+    intake: &mut Intake<'_>,
+    request: &[u8],
+    message: Span,
+) -> Result<Result<usize, Refusal>, SyntaxError> {
+    let limits = intake.limits;
+    let mut count = 0;
+    let mut fields = Fields::within(request, message);
+    while let Some(field) = fields.next_field()? {
+        if field.number == 1 {
+            let text = label(request, field.bytes()?)?;
+            count += 1;
+            if count <= limits.labels_max {
+                intake.labels.push(text);
+            }
+        }
+    }
+    if count > limits.labels_max {
+        return Ok(Err(Refusal::TooManyLabels));
+    }
+    for label in &intake.labels {
+        if let Err(refusal) = check(*label, request, limits) {
+            return Ok(Err(refusal));
+        }
+    }
+    Ok(arrange(&mut intake.labels, request, limits))
+}
+
+fn label(request: &[u8], message: Span) -> Result<LabelText, SyntaxError> {
+    let mut text = LabelText::default();
+    let mut fields = Fields::within(request, message);
+    while let Some(field) = fields.next_field()? {
+        match field.number {
+            1 => text.name = field.bytes()?,
+            2 => text.value = field.bytes()?,
+            _ => {}
+        }
+    }
+    Ok(text)
+}
+
+fn check(label: LabelText, request: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    check_lengths(label.name.len(), label.value.len(), limits)?;
+    let is_text = |span: Span| std::str::from_utf8(span.of(request)).is_ok();
+    if is_text(label.name) && is_text(label.value) { Ok(()) } else { Err(Refusal::InvalidUtf8) }
+}
+
+fn exemplar(request: &[u8], message: Span) -> Result<(), SyntaxError> {
+    let mut fields = Fields::within(request, message);
+    while let Some(field) = fields.next_field()? {
+        match field.number {
+            1 => drop(label(request, field.bytes()?)?),
+            2 => drop(field.double()?),
+            3 => drop(field.varint()?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn metadata(request: &[u8], message: Span) -> Result<Option<FamilyMetadata>, SyntaxError> {
+    let (mut kind, mut family) = (0, Span::default());
+    let mut fields = Fields::within(request, message);
+    while let Some(field) = fields.next_field()? {
+        match field.number {
+            1 => kind = field.varint()? as u32,
+            2 => family = field.bytes()?,
+            4 | 5 => drop(field.bytes()?),
+            _ => {}
+        }
+    }
+    let family = std::str::from_utf8(family.of(request)).ok().filter(|family| !family.is_empty());
+    Ok(family
+        .map(|family| FamilyMetadata { family: family.into(), kind: MetricKind::from_wire(u64::from(kind)) }))
+}

@@ -1,0 +1,199 @@
+//! Remote write 2.0: labels are references into a table of symbols.
+//!
+//! Source: <https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/>, 2.0-rc.4. Symbols may follow the
+//! series that refer to them, since protobuf leaves the order open. That the first symbol be
+//! empty is not insisted on. Field 6 of a series, a created timestamp up to rc.3, is skipped.
+
+use super::intake::Intake;
+use super::labels::{LabelText, arrange, check_lengths, push_run};
+use super::{Decoded, Limits, Malformed, Protocol, Refusal};
+use crate::series::{Batch, MetricKind};
+use crate::wire::fields::{Field, Fields, Span, SyntaxError};
+
+/// Symbols of the request, where they stand in it.
+#[derive(Default)]
+struct Symbols {
+    texts: Vec<Symbol>,
+}
+
+#[derive(Clone, Copy)]
+struct Symbol {
+    span: Span,
+    is_utf8: bool,
+}
+
+/// What a series says of itself beside what it holds.
+#[derive(Clone, Copy, Default)]
+struct Metadata {
+    kind: u32,
+    help: u32,
+    unit: u32,
+}
+
+/// References of the series at hand.
+#[derive(Default)]
+struct Refs {
+    /// At most two for each label allowed.
+    refs: Vec<u32>,
+    count: usize,
+}
+
+pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
+    let mut intake = Intake::new(limits, latest);
+    let symbols = Symbols::read(&raw, limits)?;
+    let mut batch = Batch::default();
+    let mut refs = Refs::default();
+    let mut fields = Fields::over(&raw)?;
+    while let Some(field) = fields.next_field()? {
+        if field.number == 5 {
+            intake.begin()?;
+            let kind = series(&mut intake, &raw, field.bytes()?, (&symbols, &mut refs))?;
+            match kind {
+                Err(refusal) => intake.refuse(refusal, &raw),
+                Ok((length, kind)) => {
+                    intake.build(length)?;
+                    let start = batch.bytes().len();
+                    push_run(batch.bytes_mut(), &intake.labels, &raw);
+                    let end = batch.bytes().len();
+                    intake.accept(&mut batch, start..end, kind);
+                }
+            }
+        }
+    }
+    Ok(Decoded { batch, written: intake.written, refused: intake.refused })
+}
+
+/// Walks a series: what it holds goes into the intake; the length of its run and its type come back.
+fn series(
+    intake: &mut Intake<'_>,
+    request: &[u8],
+    message: Span,
+    (symbols, refs): (&Symbols, &mut Refs),
+) -> Result<Result<(usize, MetricKind), Refusal>, Malformed> {
+    let mut metadata = Metadata::default();
+    refs.clear();
+    let mut fields = Fields::within(request, message);
+    while let Some(field) = fields.next_field()? {
+        match field.number {
+            1 => refs.read(request, field, intake.limits)?,
+            2 => intake.sample(request, field.bytes()?, Protocol::V2)?,
+            3 => intake.histogram(request, field.bytes()?, Protocol::V2)?,
+            4 => {
+                let labels = exemplar(request, field.bytes()?, symbols)?;
+                intake.exemplar(labels)?;
+            }
+            5 => metadata.read(request, field.bytes()?)?,
+            _ => {}
+        }
+    }
+    Ok(judge(intake, request, symbols, refs).and_then(|length| {
+        metadata.check(symbols)?;
+        match (intake.has_samples(), intake.has_histograms()) {
+            (false, false) => Err(Refusal::NoSamples),
+            (true, true) => Err(Refusal::SamplesAndHistograms),
+            _ => Ok((length, MetricKind::from_wire(u64::from(metadata.kind)))),
+        }
+    }))
+}
+
+/// Resolves references into the intake's labels, checks and arranges them. Returns the length of the run.
+fn judge(intake: &mut Intake<'_>, request: &[u8], symbols: &Symbols, refs: &Refs) -> Result<usize, Refusal> {
+    let limits = intake.limits;
+    if refs.count > limits.labels_max.saturating_mul(2) {
+        return Err(Refusal::TooManyLabels);
+    }
+    if !refs.count.is_multiple_of(2) {
+        return Err(Refusal::OddLabelRefs);
+    }
+    for pair in refs.refs.chunks_exact(2) {
+        let (name, value) = (symbols.get(pair[0])?, symbols.get(pair[1])?);
+        intake.labels.push(LabelText { name: name.span, value: value.span });
+        check_lengths(name.span.len(), value.span.len(), limits)?;
+        if !(name.is_utf8 && value.is_utf8) {
+            return Err(Refusal::InvalidUtf8);
+        }
+    }
+    arrange(&mut intake.labels, request, limits)
+}
+
+fn exemplar(request: &[u8], message: Span, symbols: &Symbols) -> Result<Result<(), Refusal>, SyntaxError> {
+    let (mut count, mut in_range) = (0_usize, true);
+    let mut fields = Fields::within(request, message);
+    while let Some(field) = fields.next_field()? {
+        match field.number {
+            1 => field.varints(request, |number| {
+                count += 1;
+                in_range &= symbols.get(number as u32).is_ok();
+            })?,
+            2 => drop(field.double()?),
+            3 => drop(field.varint()?),
+            _ => {}
+        }
+    }
+    Ok(if in_range && count.is_multiple_of(2) { Ok(()) } else { Err(Refusal::BadExemplar) })
+}
+
+impl Symbols {
+    /// Hops through the request once, for the symbols alone.
+    fn read(request: &[u8], limits: &Limits) -> Result<Self, Malformed> {
+        let (mut texts, mut series) = (Vec::new(), 0_usize);
+        let mut fields = Fields::over(request)?;
+        while let Some(field) = fields.next_field()? {
+            series += usize::from(field.number == 5);
+            if series > limits.series_max {
+                return Err(Malformed::TooMany { what: "series", max: limits.series_max });
+            }
+            if field.number == 4 {
+                if texts.len() == limits.symbols_max {
+                    return Err(Malformed::TooMany { what: "symbols", max: limits.symbols_max });
+                }
+                let span = field.bytes()?;
+                texts.push(Symbol { span, is_utf8: std::str::from_utf8(span.of(request)).is_ok() });
+            }
+        }
+        Ok(Self { texts })
+    }
+
+    fn get(&self, index: u32) -> Result<Symbol, Refusal> {
+        self.texts.get(index as usize).copied().ok_or(Refusal::LabelRefOutOfRange)
+    }
+}
+
+impl Metadata {
+    /// Reads metadata; a second one of a series overrides the first, field by field.
+    fn read(&mut self, request: &[u8], message: Span) -> Result<(), SyntaxError> {
+        let mut fields = Fields::within(request, message);
+        while let Some(field) = fields.next_field()? {
+            match field.number {
+                1 => self.kind = field.varint()? as u32,
+                3 => self.help = field.varint()? as u32,
+                4 => self.unit = field.varint()? as u32,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check(self, symbols: &Symbols) -> Result<(), Refusal> {
+        let known = |index| symbols.get(index).is_ok();
+        if known(self.help) && known(self.unit) { Ok(()) } else { Err(Refusal::MetadataRefOutOfRange) }
+    }
+}
+
+impl Refs {
+    fn clear(&mut self) {
+        self.refs.clear();
+        self.count = 0;
+    }
+
+    fn read(&mut self, request: &[u8], field: Field, limits: &Limits) -> Result<(), SyntaxError> {
+        let room = limits.labels_max.saturating_mul(2);
+        field.varints(request, |number| {
+            self.count += 1;
+            if self.count <= room {
+                // Protobuf reads what exceeds 32 bits as its low half.
+                self.refs.push(number as u32);
+            }
+        })
+    }
+}
