@@ -1,1 +1,207 @@
-//! Stub.
+//! Remote write, received: from a request's bytes to a record in the journal and an answer.
+//!
+//! In this order: what kind of message it is (415), whether there is room for it (503), its body within limits
+//! (400, 503), its decompression within the declared size (400, 503), what is in it (400), the journal (503).
+//! 204 only when all of it was taken. What is good in a request is taken even if the rest is not, and the
+//! answer says so. Never 429, which senders by default take for a permanent no; never 413, which others take
+//! for a temporary one.
+//!
+//! Bodies are decoded on the thread that read them: about a millisecond for the largest that senders send.
+
+mod body;
+mod budget;
+mod negotiate;
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Request, StatusCode};
+
+use body::Unread;
+use budget::{Budget, Loan};
+use negotiate::Unsupported;
+
+use super::journal::{Entry, Full, Journal};
+use super::limits::ReceiveLimits;
+use super::serve::answer::{self, Answer};
+use super::telemetry::{self, Metrics};
+use crate::wire::decode::{self, Decoded, Limits, Malformed, Protocol, Refused, Written};
+use crate::wire::snappy::{self, SnappyError};
+
+const SAMPLES_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-samples-written");
+const HISTOGRAMS_WRITTEN: HeaderName =
+    HeaderName::from_static("x-prometheus-remote-write-histograms-written");
+const EXEMPLARS_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-exemplars-written");
+
+/// Takes remote-write requests into the journal.
+#[derive(Debug)]
+pub struct Receiver {
+    limits: ReceiveLimits,
+    wire_limits: Limits,
+    budget: Arc<Budget>,
+    journal: Arc<Journal>,
+    metrics: Arc<Metrics>,
+}
+
+/// Why a request, or a part of it, was not taken.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    #[error(transparent)]
+    Unread(#[from] Unread),
+    #[error("request of {size} bytes decompressed finds no room in `limits.in_flight_bytes_max` of {max} bytes")]
+    NoMemory { size: usize, max: usize },
+    #[error(transparent)]
+    Snappy(#[from] SnappyError),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error(transparent)]
+    Full(#[from] Full),
+    #[error("{0}; the rest was accepted")]
+    Partial(Refused),
+}
+
+/// A body that was read, and when.
+struct Arrived {
+    body: Vec<u8>,
+    unix_ms: i64,
+    at: Instant,
+}
+
+impl Receiver {
+    /// Makes a receiver that appends to `journal`.
+    pub fn new(limits: ReceiveLimits, journal: Arc<Journal>, metrics: Arc<Metrics>) -> Self {
+        let budget = Budget::new(limits.in_flight_bytes_max, Arc::clone(&metrics));
+        Self { limits, wire_limits: Limits::default(), budget, journal, metrics }
+    }
+
+    /// Takes one request and answers it.
+    pub async fn receive(&self, request: Request<Incoming>) -> Answer {
+        let (head, body) = request.into_parts();
+        match negotiate::negotiate(&head.headers) {
+            Ok(protocol) => self.receive_as(protocol, body).await,
+            Err(unsupported) => self.refuse(&unsupported.into()),
+        }
+    }
+
+    async fn receive_as(&self, protocol: Protocol, body: Incoming) -> Answer {
+        let mut written = Written::default();
+        let taken = self.take(protocol, body, &mut written).await;
+        let answer = match taken {
+            Ok(()) => answer::empty(StatusCode::NO_CONTENT),
+            Err(refusal) => self.refuse(&refusal),
+        };
+        with_written(answer, protocol, &written)
+    }
+
+    async fn take(&self, protocol: Protocol, body: Incoming, written: &mut Written) -> Result<(), Refusal> {
+        body::check_announced(&body, self.limits.body_bytes_max)?;
+        if let Some(full) = self.journal.refusal() {
+            return Err(full.into());
+        }
+        let mut loan = self.budget.open();
+        let body = body::read(body, &self.limits, self.budget.max(), &mut loan).await?;
+        let arrived = Arrived { body, unix_ms: unix_ms(SystemTime::now()), at: Instant::now() };
+        telemetry::count(&self.metrics.requests_received, "protocol", version(protocol), 1);
+        let decoded = self.decode(protocol, &arrived, &mut loan)?;
+        self.append(decoded, &arrived, written)
+    }
+
+    fn decode(&self, protocol: Protocol, arrived: &Arrived, loan: &mut Loan) -> Result<Decoded, Refusal> {
+        let max = self.limits.decoded_bytes_max;
+        let size = snappy::declared_len(&arrived.body, max)?;
+        if !loan.grow_by(size) {
+            return Err(Refusal::NoMemory { size, max: self.budget.max() });
+        }
+        let raw = snappy::decompress(&arrived.body, max)?;
+        let latest = arrived.unix_ms.saturating_add(self.limits.future_ms_max);
+        Ok(decode::decode(protocol, raw, &self.wire_limits, latest)?)
+    }
+
+    fn append(&self, decoded: Decoded, arrived: &Arrived, written: &mut Written) -> Result<(), Refusal> {
+        let Decoded { batch, written: accepted, refused } = decoded;
+        if batch.series_count() > 0 || !batch.metadata().is_empty() {
+            self.journal.append_received(arrived.unix_ms, arrived.at, Entry::Request { batch })?;
+        }
+        self.metrics.samples_received.inc_by(accepted.samples);
+        *written = accepted;
+        for (reason, count) in refused.iter() {
+            telemetry::count(&self.metrics.samples_refused, "reason", reason, *count);
+        }
+        if refused.is_empty() { Ok(()) } else { Err(Refusal::Partial(refused)) }
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Answer {
+        telemetry::count(&self.metrics.requests_refused, "reason", refusal.reason(), 1);
+        let answer = answer::error(refusal.status(), &refusal.to_string());
+        if refusal.leaves_body_unread() {
+            return answer::with_header(answer, header::CONNECTION, "close");
+        }
+        answer
+    }
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            // A slow network is no reason to lose data, so it is not a 408.
+            Self::Unread(Unread::NoMemory { .. } | Unread::TooSlow { .. })
+            | Self::NoMemory { .. }
+            | Self::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unread(Unread::TooLarge { .. } | Unread::Incomplete { .. })
+            | Self::Snappy(_)
+            | Self::Malformed(_)
+            | Self::Partial(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Unsupported(Unsupported::ContentEncoding(_)) => "content_encoding",
+            Self::Unsupported(_) => "content_type",
+            Self::Unread(Unread::TooLarge { .. }) => "body_too_large",
+            Self::Unread(Unread::TooSlow { .. }) => "body_too_slow",
+            Self::Unread(Unread::Incomplete { .. }) => "body_incomplete",
+            Self::Unread(Unread::NoMemory { .. }) | Self::NoMemory { .. } => "in_flight_bytes_max",
+            Self::Snappy(_) => "compression",
+            Self::Malformed(_) => "malformed",
+            Self::Full(_) => "journal_full",
+            Self::Partial(_) => "partial",
+        }
+    }
+
+    fn leaves_body_unread(&self) -> bool {
+        matches!(self, Self::Unread(_))
+    }
+}
+
+fn version(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::V1 => "1.0",
+        Protocol::V2 => "2.0",
+    }
+}
+
+/// Adds what was written, for 2.0 only: a 1.0 sender that finds these headers takes zeros for losses.
+fn with_written(mut answer: Answer, protocol: Protocol, written: &Written) -> Answer {
+    if protocol == Protocol::V2 {
+        let headers = answer.headers_mut();
+        headers.insert(SAMPLES_WRITTEN, HeaderValue::from(written.samples));
+        headers.insert(HISTOGRAMS_WRITTEN, HeaderValue::from(written.histograms));
+        headers.insert(EXEMPLARS_WRITTEN, HeaderValue::from(written.exemplars));
+    }
+    answer
+}
+
+/// Milliseconds since the Unix epoch; negative before it.
+fn unix_ms(time: SystemTime) -> i64 {
+    let signed = |elapsed: std::time::Duration| i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => signed(after),
+        Err(before) => -signed(before.duration()),
+    }
+}
