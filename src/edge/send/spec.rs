@@ -1,0 +1,88 @@
+//! Where derived samples go, and how they are sent there.
+
+use std::fmt;
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper::header::HeaderName;
+
+/// One remote end.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TargetSpec {
+    /// Where requests are posted. Holds no credentials.
+    pub url: Uri,
+    /// Value of the label `target` of our own metrics; unique among the targets.
+    pub name: String,
+    /// How long one request may take, from connecting to the last byte of the answer.
+    pub timeout: Duration,
+    /// Bytes that may wait for this target, over all lanes. The oldest are dropped for new ones.
+    pub queue_bytes_max: usize,
+    /// Samples older than this are dropped instead of sent; `None` sends them whatever their age.
+    pub max_sample_age: Option<Duration>,
+    /// Samples in one request. At least 1.
+    pub max_samples_per_send: usize,
+    /// First pause before a retry.
+    pub backoff_min: Duration,
+    /// Longest pause before a retry. At least `backoff_min`.
+    pub backoff_max: Duration,
+    /// Sent with every request, beside what the protocol asks for.
+    pub headers: Vec<(HeaderName, Secret)>,
+}
+
+impl TargetSpec {
+    /// A target with every default: 30 s, 64 MiB, 55 minutes, 2,000 samples, 30 ms to 5 s, no headers.
+    pub fn new(url: Uri, name: impl Into<String>) -> Self {
+        Self {
+            url,
+            name: name.into(),
+            timeout: Duration::from_secs(30),
+            queue_bytes_max: 64 << 20,
+            max_sample_age: Some(Duration::from_secs(55 * 60)),
+            max_samples_per_send: 2000,
+            backoff_min: Duration::from_millis(30),
+            backoff_max: Duration::from_secs(5),
+            headers: Vec::new(),
+        }
+    }
+}
+
+/// Text that is never shown: not in logs, not in `Debug`, not in answers.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_shows_itself_to_nobody_who_does_not_ask() {
+        let mut target = TargetSpec::new(Uri::from_static("http://localhost/"), "local");
+        target.headers.push((hyper::header::AUTHORIZATION, Secret::new("hunter2")));
+        assert!(!format!("{target:?} {}", target.headers[0].1).contains("hunter2"));
+        assert_eq!(target.headers[0].1.expose(), "hunter2");
+    }
+}
