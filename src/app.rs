@@ -1,1 +1,140 @@
-//! Composition root.
+//! Composition root: builds every room, joins them, and takes them down in order.
+
+mod reload;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use tokio::task::JoinHandle;
+
+use crate::config::{self, Config, ConfigErrors};
+use crate::edge::api::Api;
+use crate::edge::journal::{Entry, Journal};
+use crate::edge::receive::Receiver;
+use crate::edge::recent::Recent;
+use crate::edge::send::Targets;
+use crate::edge::serve::routes::Routes;
+use crate::edge::serve::{Bound, Server};
+use crate::edge::shards::{Shards, Surroundings};
+use crate::edge::telemetry::Metrics;
+use reload::Reloader;
+
+/// How long requests in flight may take to end after a stop was asked for.
+const REQUEST_GRACE: Duration = Duration::from_secs(5);
+/// How long derived samples may take to reach their targets then.
+const DELIVERY_GRACE: Duration = Duration::from_secs(10);
+/// How often time passes for engines that get no request.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Where a configuration comes from, at the start and at every reload.
+#[derive(Clone, Default, Debug)]
+pub struct Source {
+    /// The file; without one, every default.
+    pub path: Option<PathBuf>,
+    /// Where to listen, whatever the file says.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Source {
+    /// Reads and checks it.
+    ///
+    /// # Errors
+    /// Every error of the file at once.
+    pub fn load(&self) -> Result<Config, ConfigErrors> {
+        let config = config::load(self.path.as_deref())?;
+        Ok(Config { listen: self.listen.unwrap_or(config.listen), ..config })
+    }
+}
+
+/// A running promantis.
+#[derive(Debug)]
+pub struct App {
+    server: Bound,
+    around: Surroundings,
+    shards: Shards,
+    reloader: Arc<Reloader>,
+    ticker: JoinHandle<()>,
+}
+
+impl App {
+    /// Starts everything that `config` describes. `source` is where it came from, read again on reload.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on, or the system gives no thread.
+    pub async fn start(config: Config, source: Source) -> anyhow::Result<Self> {
+        let shards = std::thread::available_parallelism().map_or(1, usize::from);
+        let metrics = Arc::new(Metrics::new());
+        let around = Surroundings {
+            journal: Journal::new(config.journal_max_bytes, shards, Arc::clone(&metrics)),
+            targets: Arc::new(Targets::start(config.targets.clone(), shards, Arc::clone(&metrics))),
+            recent: Recent::new(shards),
+            metrics: Arc::clone(&metrics),
+        };
+        let threads = Shards::start(shards, &config.plan, &around).context("start the shard threads")?;
+        let receiver =
+            Receiver::new(config.receive.clone(), Arc::clone(&around.journal), Arc::clone(&metrics));
+        let (listen, receive) = (config.listen, config.receive.clone());
+        let api = Api::new(around.recent.clone(), Arc::clone(&metrics));
+        let reloader = Arc::new(Reloader::new(config, source, around.clone()));
+        let reload = Arc::clone(&reloader);
+        let routes = Routes::new(receiver, metrics, Arc::new(move || reload.reload()));
+        let server = Server::start(&listen.to_string(), &receive, api.mount(routes)).await?;
+        let ticker = tokio::spawn(tick(Arc::clone(&around.journal)));
+        server.set_ready();
+        tracing::info!(listen = %server.addr, shards, "promantis is ready");
+        Ok(Self { server, around, shards: threads, reloader, ticker })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.server.addr
+    }
+
+    /// What its rooms share.
+    pub fn around(&self) -> &Surroundings {
+        &self.around
+    }
+
+    /// Reads the configuration again; takes all of it or nothing.
+    ///
+    /// # Errors
+    /// Every error of the file, or which settings need a restart.
+    pub fn reload(&self) -> Result<(), String> {
+        self.reloader.reload()
+    }
+
+    /// Stops: takes no more requests, judges what was accepted, sends what was derived.
+    pub async fn stop(self) {
+        tracing::info!("stopping: no more requests are taken");
+        self.server.shutdown(REQUEST_GRACE).await;
+        self.ticker.abort();
+        self.around.journal.close();
+        let shards = self.shards;
+        // The threads end because the journal is closed; nothing here can make waiting fail.
+        let _ = tokio::task::spawn_blocking(move || shards.join()).await;
+        let lost = self.around.targets.drain(DELIVERY_GRACE).await;
+        if lost > 0 {
+            tracing::warn!(samples = lost, "derived samples were not delivered before the deadline");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+async fn tick(journal: Arc<Journal>) {
+    let mut interval = tokio::time::interval(TICK);
+    loop {
+        interval.tick().await;
+        if journal.append(unix_ms(), Entry::Tick).is_err() {
+            return;
+        }
+    }
+}
+
+/// The clock, in Unix milliseconds.
+pub fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,1 +1,137 @@
-//! Commands.
+//! The command line: one file a command.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+
+mod check;
+mod demo;
+mod scrape;
+mod serve;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::app::Source;
+use crate::config::{Config, ConfigErrors};
+
+/// Judges every sample on Prometheus's remote-write path and writes scores, flags and forecasts back.
+#[derive(Parser, Debug)]
+#[command(version, about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// How much to log: a level, or a filter such as `info,promantis::edge::send=debug`.
+    #[arg(long, global = true, default_value = "info", env = "PROMANTIS_LOG")]
+    log: String,
+    /// How to write logs, to standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum, Debug)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run: receive remote write, judge, write back.
+    Serve(serve::Options),
+    /// Check a configuration and say what it will do.
+    Check(check::Options),
+    /// Judge what an exporter exposes, without a Prometheus.
+    Scrape(scrape::Options),
+    /// See it work: weeks of made-up metrics with faults, through the real road, in seconds.
+    Demo(demo::Options),
+}
+
+/// Why a command ended without doing its work.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The configuration, or what was asked for, is wrong: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Something else went wrong: exit code 1.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::Usage(errors.to_string())
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(message) = start_log(&arguments) {
+        eprintln!("promantis: {message}");
+        return ExitCode::from(2);
+    }
+    let outcome = match arguments.command {
+        Command::Serve(options) => serve::run(options),
+        Command::Check(options) => check::run(&options),
+        Command::Scrape(options) => scrape::run(options),
+        Command::Demo(options) => demo::run(options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("promantis: {failure}");
+            ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+fn start_log(arguments: &Arguments) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log)
+        .map_err(|error| format!("--log {:?}: {error}", arguments.log))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match arguments.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+/// Loads the configuration and says in the log which one.
+fn load(source: &Source) -> Result<Config, Failure> {
+    let config = source.load()?;
+    let name = source.path.as_deref().unwrap_or(Path::new("built-in defaults"));
+    tracing::info!(
+        config = %name.display(),
+        monitors = config.plan.monitors.len(),
+        targets = config.targets.len(),
+        "configuration loaded"
+    );
+    Ok(config)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    use anyhow::Context;
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    Ok(runtime)
+}
+
+/// Waits for the signal that asks the process to stop; answers the one that asks to reload.
+///
+/// # Errors
+/// When signals cannot be listened to.
+async fn until_stopped(reload: impl Fn()) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => reload(),
+        }
+    }
+}

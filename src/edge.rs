@@ -9,5 +9,6 @@ pub mod receive;
 pub mod recent;
 pub mod send;
 pub mod serve;
+pub mod shards;
 
 pub mod telemetry;

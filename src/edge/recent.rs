@@ -13,6 +13,7 @@ use crate::engine::decide::Decided;
 use crate::engine::forecast::linear::Line;
 use crate::engine::monitor::Monitor;
 use crate::engine::signal::Judgement;
+use crate::series::LabelRun;
 
 /// Signals whose observations are kept, over all shards.
 pub const SIGNALS_MAX: usize = 2048;
@@ -40,8 +41,22 @@ pub struct Point {
     pub flag: bool,
 }
 
-/// Labels by name, sorted.
-pub type Labels = std::collections::BTreeMap<String, String>;
+/// Labels of a signal's derived series, without a name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Labels(Box<[u8]>);
+
+impl Labels {
+    /// As a canonical run.
+    pub fn run(&self) -> LabelRun<'_> {
+        LabelRun::from_canonical(&self.0)
+    }
+}
+
+impl Serialize for Labels {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.run().iter().map(|label| (label.name, label.value)))
+    }
+}
 
 /// A signal and its last observations.
 #[derive(Clone, Debug)]
@@ -132,11 +147,11 @@ impl Recent {
     }
 
     /// Signals whose labels `wanted` wants, sorted by their labels.
-    pub fn signals(&self, wanted: impl Fn(&Labels) -> bool) -> Vec<SignalView> {
+    pub fn signals(&self, wanted: impl Fn(LabelRun<'_>) -> bool) -> Vec<SignalView> {
         let mut all = Vec::new();
         for shard in 0..self.parts.len() {
             let part = self.part(shard);
-            all.extend(part.signals.values().filter(|view| wanted(&view.labels)).cloned());
+            all.extend(part.signals.values().filter(|view| wanted(view.labels.run())).cloned());
         }
         all.sort_by(|a, b| a.labels.cmp(&b.labels));
         all
@@ -245,5 +260,5 @@ fn point(judgement: &Judgement<'_>) -> Point {
 }
 
 fn labels_of(judgement: &Judgement<'_>) -> Labels {
-    judgement.labels.iter().map(|label| (label.name.to_owned(), label.value.to_owned())).collect()
+    Labels(judgement.labels.as_bytes().into())
 }

@@ -28,7 +28,7 @@ use super::telemetry::{Metrics, count};
 const AHEAD_MS_MAX: i64 = 60_000;
 
 /// What all shards share.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Surroundings {
     /// Where records come from.
     pub journal: Arc<Journal>,

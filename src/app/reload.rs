@@ -1,0 +1,82 @@
+//! Hot reload: the whole file is taken, or nothing of it.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::Source;
+use crate::config::Config;
+use crate::edge::journal::Entry;
+use crate::edge::shards::Surroundings;
+
+/// Knows the configuration in force and where it came from.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    current: Mutex<Config>,
+    source: Source,
+    around: Surroundings,
+}
+
+impl Reloader {
+    /// Remembers the configuration that the process started with.
+    pub(super) fn new(config: Config, source: Source, around: Surroundings) -> Self {
+        let reloader = Self { current: Mutex::new(config), source, around };
+        reloader.succeeded();
+        reloader
+    }
+
+    /// Reads the file again and puts it in force.
+    pub(super) fn reload(&self) -> Result<(), String> {
+        // Held for the whole reload, so that two of them do not mix.
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = self
+            .source
+            .load()
+            .map_err(|errors| errors.to_string())
+            .and_then(|new| changeable(&current, &new).map(|()| new))
+            .and_then(|new| self.put_in_force(&current, new));
+        match taken {
+            Ok(new) => {
+                *current = new;
+                self.succeeded();
+                tracing::info!("configuration reloaded");
+                Ok(())
+            }
+            Err(message) => {
+                self.around.metrics.config_last_reload_successful.set(0);
+                tracing::error!(error = %message, "configuration not reloaded, the old one stays in force");
+                Err(message)
+            }
+        }
+    }
+
+    fn put_in_force(&self, old: &Config, new: Config) -> Result<Config, String> {
+        if old.plan != new.plan {
+            let entry = Entry::Plan(new.plan.clone());
+            self.around.journal.append(super::unix_ms(), entry).map_err(|full| full.to_string())?;
+        }
+        if old.targets != new.targets {
+            self.around.targets.replace(new.targets.clone());
+        }
+        Ok(new)
+    }
+
+    fn succeeded(&self) {
+        let metrics = &self.around.metrics;
+        metrics.config_last_reload_successful.set(1);
+        metrics.config_last_reload_success_timestamp.set(super::unix_ms() / 1000);
+    }
+}
+
+/// Says which settings differ that cannot change while the process runs.
+fn changeable(old: &Config, new: &Config) -> Result<(), String> {
+    let fixed = [
+        ("listen", old.listen != new.listen),
+        ("journal", old.journal_max_bytes != new.journal_max_bytes),
+        ("limits of receiving", old.receive != new.receive),
+    ];
+    let changed: Vec<_> = fixed.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
+    if changed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} cannot change while running; restart to change it", changed.join(", ")))
+    }
+}

@@ -1,0 +1,197 @@
+//! One HTTP client per target: posts a body, and tells how it was taken.
+//!
+//! Keeps connections alive, follows no redirects, and gives a request one deadline from connecting to the
+//! last byte of the answer. Speaks plain HTTP/1.1.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, Response};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::{Instant, timeout_at};
+
+use super::outcome::Outcome;
+use super::spec::TargetSpec;
+
+/// Bytes of an answer's body that are read; a longer one costs the connection.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of an answer's body that are shown in a log line.
+const EXCERPT_BYTES_MAX: usize = 512;
+
+/// Header that names the version of the protocol.
+const VERSION_HEADER: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
+
+/// Where and how to post: a target's specification, made ready.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    pub(super) spec: TargetSpec,
+    headers: HeaderMap,
+}
+
+impl Endpoint {
+    /// Makes `spec` ready. A header whose value HTTP does not allow is logged by its name and left out.
+    pub(super) fn new(spec: TargetSpec) -> Self {
+        let mut headers = HeaderMap::new();
+        for (name, secret) in &spec.headers {
+            match HeaderValue::from_str(secret.expose()) {
+                Ok(mut value) => {
+                    value.set_sensitive(true);
+                    headers.append(name, value);
+                }
+                Err(_) => {
+                    let remote = spec.name.as_str();
+                    tracing::error!(remote, header = name.as_str(), "header value is not allowed in HTTP");
+                }
+            }
+        }
+        // The protocol's own headers come last: nobody overrides them.
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
+        let agent = concat!("promantis/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        headers.insert(VERSION_HEADER, HeaderValue::from_static("0.1.0"));
+        Self { spec, headers }
+    }
+
+    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.spec.url.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+
+    /// `text` without the secrets that a target may have echoed.
+    fn redacted(&self, text: &str) -> String {
+        let secrets = self.spec.headers.iter().map(|(_, secret)| secret.expose());
+        let secrets = secrets.filter(|secret| !secret.is_empty());
+        secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "<secret>"))
+    }
+}
+
+/// How a request was taken, and what to say of it in a log.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) outcome: Outcome,
+    /// Status and the begin of the body, or the error; empty when accepted.
+    pub(super) detail: String,
+}
+
+/// Connections to one target.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    pool: Pool<HttpConnector, Full<Bytes>>,
+}
+
+impl Client {
+    /// A client without connections; they are made as requests need them.
+    pub(super) fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let pool = Pool::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(60))
+            .build(connector);
+        Self { pool }
+    }
+
+    /// Posts `body` once.
+    pub(super) async fn post(&self, endpoint: &Endpoint, body: Bytes) -> Answer {
+        let deadline = Instant::now() + endpoint.spec.timeout;
+        let response = self.pool.request(endpoint.request(body));
+        match timeout_at(deadline, response).await {
+            Ok(Ok(response)) => answered(endpoint, response, deadline).await,
+            Ok(Err(error)) => unheard(with_sources(&error)),
+            Err(_) => unheard(format!("no answer within {:?}", endpoint.spec.timeout)),
+        }
+    }
+}
+
+fn unheard(detail: String) -> Answer {
+    Answer { outcome: Outcome::UNHEARD, detail }
+}
+
+/// The status decides; the body is for the log, and reading it may fail.
+async fn answered(endpoint: &Endpoint, response: Response<Incoming>, deadline: Instant) -> Answer {
+    let status = response.status();
+    let outcome = Outcome::of(status, response.headers());
+    let mut body = Vec::new();
+    let _ = timeout_at(deadline, read(response.into_body(), &mut body)).await;
+    let detail = match outcome {
+        Outcome::Accepted => String::new(),
+        _ => format!("{status}: {}", excerpt(&endpoint.redacted(&String::from_utf8_lossy(&body)))),
+    };
+    Answer { outcome, detail }
+}
+
+/// Reads `from` to its end, or until it is longer than it may be.
+async fn read(mut from: Incoming, into: &mut Vec<u8>) {
+    while let Some(Ok(frame)) = from.frame().await {
+        let data = frame.into_data().unwrap_or_default();
+        if into.len().saturating_add(data.len()) > ANSWER_BYTES_MAX {
+            return;
+        }
+        into.extend_from_slice(&data);
+    }
+}
+
+/// The begin of `text` on one line.
+fn excerpt(text: &str) -> String {
+    let end = text.floor_char_boundary(EXCERPT_BYTES_MAX);
+    text[..end].trim().escape_debug().to_string()
+}
+
+/// An error and its causes, outermost first.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::Uri;
+    use hyper::header::AUTHORIZATION;
+
+    use super::super::spec::Secret;
+    use super::*;
+
+    fn endpoint(headers: Vec<(HeaderName, Secret)>) -> Endpoint {
+        let mut spec = TargetSpec::new(Uri::from_static("http://localhost/"), "local");
+        spec.headers = headers;
+        Endpoint::new(spec)
+    }
+
+    #[test]
+    fn the_headers_of_the_protocol_are_not_overridden() {
+        let mine = vec![
+            (CONTENT_TYPE, Secret::new("text/plain")),
+            (VERSION_HEADER, Secret::new("9")),
+            (AUTHORIZATION, Secret::new("Bearer hunter2")),
+        ];
+        let request = endpoint(mine).request(Bytes::from_static(b"x"));
+        let header = |name: HeaderName| request.headers().get_all(name).iter().collect::<Vec<_>>();
+        assert_eq!(header(CONTENT_TYPE), ["application/x-protobuf"]);
+        assert_eq!(header(CONTENT_ENCODING), ["snappy"]);
+        assert_eq!(header(VERSION_HEADER), ["0.1.0"]);
+        assert_eq!(header(AUTHORIZATION), ["Bearer hunter2"]);
+    }
+
+    #[test]
+    fn a_secret_is_shown_neither_by_debug_nor_by_an_echo() {
+        let endpoint = endpoint(vec![(AUTHORIZATION, Secret::new("hunter2"))]);
+        assert!(!format!("{endpoint:?}").contains("hunter2"));
+        assert_eq!(endpoint.redacted("you sent hunter2!"), "you sent <secret>!");
+    }
+
+    #[test]
+    fn an_excerpt_is_one_short_line() {
+        assert_eq!(excerpt("out of\norder\u{1b}\n"), "out of\\norder\\u{1b}");
+        assert_eq!(excerpt(&"ä".repeat(400)).len(), 512);
+    }
+}
