@@ -121,7 +121,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         tokio::select! {
             biased;
-            _ = draining.wait_for(|draining| *draining) => break,
+            () = wait_for_drain(&mut draining) => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
@@ -138,6 +138,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+async fn wait_for_drain(draining: &mut watch::Receiver<bool>) {
+    // An error says that the server was dropped, which is a drain as well.
+    drop(draining.wait_for(|draining| *draining).await);
 }
 
 /// Answers the requests of one connection until either side has had enough.
@@ -165,8 +170,12 @@ async fn serve(stream: TcpStream, place: Place, shared: Arc<Shared>) {
         .serve_connection(TokioIo::new(socket), answer);
     let mut draining = shared.draining.clone();
     let ended = tokio::select! {
-        ended = &mut connection => ended,
-        _ = draining.wait_for(|draining| *draining) => {
+        ended = &mut connection => Some(ended),
+        () = wait_for_drain(&mut draining) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
             Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         }
