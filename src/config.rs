@@ -83,10 +83,13 @@ pub fn parse(text: &str) -> Result<Config, ConfigErrors> {
 /// At most one byte more than a file may have: enough to see that it is too big.
 fn read(path: &Path) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|error| format!("open: {error}"))?;
-    let mut text = String::new();
-    let read = file.take(FILE_BYTES_MAX as u64 + 1).read_to_string(&mut text);
-    read.map_err(|error| format!("read: {error}"))?;
-    Ok(text)
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|error| format!("read: {error}"))?;
+    // Lossy: a file that is too big may be cut within a character, and its size is what is wrong with it.
+    String::from_utf8(bytes).or_else(|error| match error.as_bytes().len() {
+        ..=FILE_BYTES_MAX => Err("read: not valid UTF-8".to_owned()),
+        _ => Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()),
+    })
 }
 
 fn check(text: &str, base: &Path) -> Result<Config, Vec<ConfigError>> {

@@ -14,6 +14,8 @@ use super::{ConfigError, file};
 pub(super) const FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Columns of indentation, list dashes included. Bounds how deep the YAML parser descends.
 const INDENT_MAX: usize = 128;
+/// Characters that a message may have.
+const MESSAGE_CHARS_MAX: usize = 500;
 
 /// Errors met so far, in the order of reading.
 #[derive(Default, Debug)]
@@ -67,7 +69,8 @@ impl<'a> Place<'a> {
 
     /// Reports an error at this place.
     pub(super) fn fail(&self, message: impl Into<String>) {
-        let problem = ConfigError { line: self.line, path: self.path.clone(), message: message.into() };
+        let problem =
+            ConfigError { line: self.line, path: printable(&self.path), message: printable(&message.into()) };
         self.problems.0.borrow_mut().push(problem);
     }
 
@@ -179,16 +182,25 @@ impl<'a> Place<'a> {
 pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     let near = known.iter().map(|known| (distance(name, known), known)).min();
     match near {
-        Some((distance, near)) if distance <= (name.chars().count() / 3).max(1) => {
-            format!("unknown {what} `{}`; did you mean `{near}`?", shown(name))
+        Some((distance, near)) if distance <= (name.chars().count() * 2 / 5).max(1) => {
+            format!("unknown {what} `{name}`; did you mean `{near}`?")
         }
-        _ => format!("unknown {what} `{}`; known are {}", shown(name), known.join(", ")),
+        _ => format!("unknown {what} `{name}`; known are {}", known.join(", ")),
     }
 }
 
-/// At most 64 characters of what was written, none of them a control character.
-fn shown(text: &str) -> String {
-    text.chars().take(64).flat_map(char::escape_debug).collect()
+/// One line of at most 500 characters: keys and values stand in messages, and may hold anything.
+fn printable(text: &str) -> String {
+    let escaped = text.chars().flat_map(|c| {
+        let control = c.is_control().then(|| c.escape_default());
+        let plain = (!c.is_control()).then_some(c);
+        control.into_iter().flatten().chain(plain)
+    });
+    let mut line: String = escaped.take(MESSAGE_CHARS_MAX).collect();
+    if text.chars().count() > MESSAGE_CHARS_MAX {
+        line.push('…');
+    }
+    line
 }
 
 /// How many letters to insert, delete or replace (Levenshtein's distance), of the first 64 letters.
@@ -246,14 +258,14 @@ fn explain(problem: &LoadError) -> ConfigError {
         }
         LoadError::DuplicateKey(keys) => {
             let first = line_of(keys.prev_key.span().start());
-            let message = format!("key `{}` stands here and in line {first}", shown(&keys.key));
+            let message = format!("key `{}` stands here and in line {first}", keys.key.as_str());
             error(line_of(keys.key.span().start()), message)
         }
     }
 }
 
 fn error(line: usize, message: String) -> ConfigError {
-    ConfigError { line, path: String::new(), message }
+    ConfigError { line, path: String::new(), message: printable(&message) }
 }
 
 /// The line of a mark, counted from 1.

@@ -66,9 +66,9 @@ impl Matchers {
 
     /// Whether the series with these labels is meant.
     ///
-    /// One walk along the labels, up to the last one asked for; a comparison of text costs some 10 ns per label,
-    /// a regular expression 50 ns to 1 µs. A plain name is settled before the first lower-case label. Allocates
-    /// nothing, but for the scratch space that a regular expression makes once per thread.
+    /// One walk along the labels, up to the last one asked for: some 35 ns per label, 100 to 200 ns more per regular
+    /// expression. A plain name is settled before the first lower-case label, in some 60 ns. Allocates nothing, but
+    /// for the scratch space that a regular expression makes once per thread.
     pub fn matches(&self, labels: LabelRun<'_>) -> bool {
         let mut rest = labels.iter().peekable();
         self.matchers.iter().all(|matcher| {
