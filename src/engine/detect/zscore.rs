@@ -33,6 +33,12 @@ impl Detector for ZScore {
 }
 
 impl ZScore {
+    /// The one value that all observations had, once there were `least` of them.
+    pub fn constant(&self, least: usize) -> Option<f64> {
+        let known = self.moments.count as usize >= least && self.moments.band().is_none();
+        known.then_some(self.moments.mean)
+    }
+
     /// Moves the mean by `distance`: a new level was accepted.
     pub fn shift(&mut self, distance: f64) {
         self.moments.shift(distance);
