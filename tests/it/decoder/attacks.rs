@@ -9,7 +9,7 @@ const RAW_MAX: usize = 32 << 20;
 const LATEST: i64 = 1_700_000_000_000;
 
 fn unpacked(body: &[u8]) -> Vec<u8> {
-    decompress(body, RAW_MAX).unwrap()
+    decompress(body, RAW_MAX).expect("body within the limits")
 }
 
 /// Seen against Prometheus and VictoriaMetrics (CVE-2026-42154, GHSA-66jq-2c23-2xh5): 47 bytes that
