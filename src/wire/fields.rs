@@ -57,10 +57,12 @@ pub(super) struct Span {
 
 impl Span {
     /// The bytes of `request` that this stands for.
+    #[inline]
     pub(super) fn of(self, request: &[u8]) -> &[u8] {
         &request[self.start as usize..self.end as usize]
     }
 
+    #[inline]
     pub(super) fn len(self) -> usize {
         (self.end - self.start) as usize
     }
@@ -85,6 +87,7 @@ pub(super) enum Value {
 }
 
 impl Field {
+    #[inline]
     pub(super) fn varint(self) -> Result<u64, SyntaxError> {
         match self.value {
             Value::Varint(number) => Ok(number),
@@ -92,6 +95,7 @@ impl Field {
         }
     }
 
+    #[inline]
     pub(super) fn double(self) -> Result<f64, SyntaxError> {
         match self.value {
             Value::Fixed64(bits) => Ok(f64::from_bits(bits)),
@@ -99,6 +103,7 @@ impl Field {
         }
     }
 
+    #[inline]
     pub(super) fn bytes(self) -> Result<Span, SyntaxError> {
         match self.value {
             Value::Bytes(span) => Ok(span),
@@ -154,20 +159,24 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads the message that stands at `span` of `request`.
+    #[inline]
     pub(super) fn within(request: &'a [u8], span: Span) -> Self {
         Self { bytes: &request[..span.end as usize], at: span.start as usize }
     }
 
     /// Offset of what is read next.
+    #[inline]
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
+    #[inline]
     pub(super) fn is_at_end(&self) -> bool {
         self.at == self.bytes.len()
     }
 
     /// The next field, or `None` at the end of the message.
+    #[inline]
     pub(super) fn next_field(&mut self) -> Result<Option<Field>, SyntaxError> {
         if self.is_at_end() {
             return Ok(None);
@@ -192,6 +201,7 @@ impl<'a> Fields<'a> {
         Ok(Some(Field { number, at, value }))
     }
 
+    #[inline]
     pub(super) fn varint(&mut self) -> Result<u64, SyntaxError> {
         match self.bytes.get(self.at) {
             Some(&byte) if byte < 0x80 => {
@@ -202,6 +212,7 @@ impl<'a> Fields<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn fixed64(&mut self) -> Result<u64, SyntaxError> {
         let tail = self.bytes.get(self.at..).unwrap_or_default();
         let bytes = tail.first_chunk::<8>().ok_or(SyntaxError::Truncated { at: self.at })?;
@@ -228,6 +239,7 @@ impl<'a> Fields<'a> {
         }
     }
 
+    #[inline]
     fn length_delimited(&mut self) -> Result<Span, SyntaxError> {
         let length = self.varint()?;
         let start = self.at;
@@ -235,6 +247,7 @@ impl<'a> Fields<'a> {
         Ok(Span { start: start as u32, end: self.at as u32 })
     }
 
+    #[inline]
     fn skip(&mut self, length: u64) -> Result<(), SyntaxError> {
         if length > (self.bytes.len() - self.at) as u64 {
             return Err(SyntaxError::Truncated { at: self.at });

@@ -53,7 +53,7 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
                 Ok((length, kind)) => {
                     intake.build(length)?;
                     let start = batch.bytes().len();
-                    push_run(batch.bytes_mut(), &intake.labels, &raw);
+                    push_run(batch.bytes_mut(), &intake.labels, &raw, length);
                     let end = batch.bytes().len();
                     intake.accept(&mut batch, start..end, kind);
                 }
