@@ -25,7 +25,10 @@ fn check(table: &str, mut row: impl FnMut(Sample) -> Vec<String>) {
     let mut rows = 0;
     for line in lines {
         let cells: Vec<_> = line.split(',').collect();
-        let sample = Sample { timestamp: cells[0].parse().unwrap(), value: cells[1].parse().unwrap() };
+        let sample = Sample {
+            timestamp: cells[0].parse().expect("milliseconds"),
+            value: cells[1].parse().expect("a float"),
+        };
         let found = row(sample);
         assert_eq!(found.len(), columns.len(), "one cell for each column");
         for ((column, expected), found) in columns.iter().zip(&cells[2..]).zip(&found) {

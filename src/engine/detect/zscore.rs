@@ -31,3 +31,29 @@ impl Detector for ZScore {
         self.moments.learn(sample.value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Learns `past` and compares the score of `value`, to two places, and the band.
+    fn check(past: &[f64], value: f64, expected: &str) {
+        let mut zscore = ZScore::default();
+        past.iter().for_each(|&value| zscore.learn(Sample { timestamp: 0, value }));
+        let found = match zscore.score(Sample { timestamp: 0, value }) {
+            Some(Verdict { score, band }) => format!("{score:.2} in {:.1}..{:.1}", band.lower, band.upper),
+            None => "unknown".to_owned(),
+        };
+        assert_eq!(found, expected, "{value} after {past:?}");
+    }
+
+    #[test]
+    fn judges_by_distance_from_the_mean_once_two_values_differ() {
+        check(&[], 5.0, "unknown");
+        check(&[5.0], 9.0, "unknown");
+        check(&[5.0; 100], 9.0, "unknown"); // No spread: no band to be outside of.
+        check(&[4.0, 6.0], 5.0, "0.00 in 2.0..8.0");
+        check(&[4.0, 6.0, 4.0, 6.0], 8.0, "1.00 in 2.0..8.0");
+        check(&[4.0, 6.0, 4.0, 6.0], -1.0, "-2.00 in 2.0..8.0");
+    }
+}
