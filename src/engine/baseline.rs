@@ -109,8 +109,10 @@ mod tests {
         }
     }
 
+    /// What is expected at `timestamp`, to nine places.
     fn expected(baseline: &HourOfWeek, timestamp: i64) -> Option<f64> {
-        baseline.score(Sample { timestamp, value: 0.0 }).map(|verdict| verdict.band.expected)
+        let verdict = baseline.score(Sample { timestamp, value: 0.0 });
+        verdict.map(|verdict| (verdict.band.expected * 1e9).round() / 1e9)
     }
 
     #[test]
@@ -165,10 +167,20 @@ mod tests {
     fn times_before_the_epoch_and_at_the_ends_of_time_are_hours_too() {
         let mut baseline = HourOfWeek::default();
         visit(&mut baseline, -52 * MIN_HISTORY_MS, 10.0);
-        visit(&mut baseline, i64::MAX - HOUR_MS, 30.0);
+        let last_hour = i64::MAX / HOUR_MS * HOUR_MS - HOUR_MS;
+        visit(&mut baseline, last_hour, 60.0);
         visit(&mut baseline, i64::MIN, 50.0);
         assert_eq!(expected(&baseline, -51 * MIN_HISTORY_MS), Some(10.0));
-        assert_eq!(expected(&baseline, i64::MIN), Some(30.0));
+        assert_eq!(expected(&baseline, i64::MIN), Some(40.0));
+        assert_eq!(expected(&baseline, last_hour), Some(60.0));
+    }
+
+    #[test]
+    fn history_that_comes_after_the_present_counts_from_its_own_time() {
+        let mut baseline = HourOfWeek::default();
+        visit(&mut baseline, MONDAY + MIN_HISTORY_MS + HOUR_MS, 30.0);
+        visit(&mut baseline, MONDAY, 10.0);
+        assert_eq!(expected(&baseline, MONDAY + MIN_HISTORY_MS), Some(10.0));
     }
 
     #[test]

@@ -62,4 +62,9 @@ mod tests {
         check(&[0.0, 5.0, 5.0, 5.0, 9.0].repeat(12), 100.0, "unknown");
         check(&[vec![0.3; 30], vec![0.1 + 0.2; 30]].concat(), 9.0, "unknown");
     }
+
+    #[test]
+    fn fences_beyond_the_largest_number_are_not_known() {
+        check(&[-1e308, 0.0, 1e308].repeat(20), 0.0, "unknown");
+    }
 }

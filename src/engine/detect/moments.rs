@@ -44,7 +44,8 @@ impl Moments {
         (self.m2 / f64::from(self.count.max(1))).sqrt()
     }
 
-    /// The band of [`SIGMAS`] standard deviations around the mean, or `None` without spread.
+    /// The band of [`SIGMAS`] standard deviations around the mean, or `None` without spread: before two observations
+    /// differ.
     pub fn band(&self) -> Option<Band> {
         Band::around(self.mean, SIGMAS * spread(self.std(), self.mean)?)
     }

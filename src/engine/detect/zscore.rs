@@ -9,9 +9,6 @@ use super::moments::Moments;
 use super::{Detector, Verdict};
 use crate::series::Sample;
 
-/// Fewer observations have no standard deviation.
-pub const MIN_OBSERVATIONS: u32 = 2;
-
 /// Mean and standard deviation of everything learned.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct ZScore {
@@ -19,11 +16,8 @@ pub struct ZScore {
 }
 
 impl Detector for ZScore {
-    /// `None` until [`MIN_OBSERVATIONS`], and while all of them are equal.
+    /// `None` until two observations differ.
     fn score(&self, sample: Sample) -> Option<Verdict> {
-        if self.moments.count < MIN_OBSERVATIONS {
-            return None;
-        }
         Some(Verdict::of(sample.value, self.moments.band()?))
     }
 
