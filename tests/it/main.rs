@@ -2,4 +2,6 @@
 
 mod config;
 mod decoder;
+mod detectors;
+mod reference;
 mod tidy;
