@@ -134,10 +134,19 @@ impl Journal {
         self.lock().bytes
     }
 
-    /// Whether a small request would be taken now. Asked before any work is done for one.
+    /// Whether a small request would be taken now.
     pub fn has_room(&self) -> bool {
+        self.refusal().is_none()
+    }
+
+    /// Why even a small request would not be taken now. Asked before any work is done for one.
+    pub fn refusal(&self) -> Option<Full> {
         let state = self.lock();
-        !state.closed && state.bytes < self.max_bytes
+        match state.bytes {
+            _ if state.closed => Some(Full::Closed),
+            waiting if waiting >= self.max_bytes => Some(Full::NoRoom { waiting, max: self.max_bytes }),
+            _ => None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -52,7 +52,9 @@ enum Refusal {
     Unsupported(#[from] Unsupported),
     #[error(transparent)]
     Unread(#[from] Unread),
-    #[error("request of {size} bytes decompressed finds no room in `limits.in_flight_bytes_max` of {max} bytes")]
+    #[error(
+        "request of {size} bytes decompressed finds no room in `limits.in_flight_bytes_max` of {max} bytes"
+    )]
     NoMemory { size: usize, max: usize },
     #[error(transparent)]
     Snappy(#[from] SnappyError),
@@ -60,8 +62,8 @@ enum Refusal {
     Malformed(#[from] Malformed),
     #[error(transparent)]
     Full(#[from] Full),
-    #[error("{0}; the rest was accepted")]
-    Partial(Refused),
+    #[error("{0}")]
+    Partial(String),
 }
 
 /// A body that was read, and when.
@@ -129,9 +131,12 @@ impl Receiver {
         self.metrics.samples_received.inc_by(accepted.samples);
         *written = accepted;
         for (reason, count) in refused.iter() {
-            telemetry::count(&self.metrics.samples_refused, "reason", reason, *count);
+            telemetry::count(&self.metrics.samples_refused, "reason", reason, count);
         }
-        if refused.is_empty() { Ok(()) } else { Err(Refusal::Partial(refused)) }
+        match refused.message() {
+            None => Ok(()),
+            Some(first) => Err(Refusal::Partial(explain(first, &refused, &accepted))),
+        }
     }
 
     fn refuse(&self, refusal: &Refusal) -> Answer {
@@ -177,6 +182,21 @@ impl Refusal {
     fn leaves_body_unread(&self) -> bool {
         matches!(self, Self::Unread(_))
     }
+}
+
+/// What was refused of a request and why, beginning with the `first` case in words.
+fn explain(first: &str, refused: &Refused, accepted: &Written) -> String {
+    let mut counts = String::new();
+    for (reason, tally) in refused.tallies() {
+        let (reason, series) = (reason.name(), tally.series);
+        counts += &format!("; {reason}: {series} series, {} samples", tally.samples);
+        counts += &format!(", {} histograms, {} exemplars", tally.histograms, tally.exemplars);
+    }
+    let Written { samples, histograms, exemplars } = accepted;
+    format!(
+        "{first}; refused in all{counts}; accepted: {samples} samples, {histograms} histograms, {exemplars} exemplars",
+        counts = counts.trim_start_matches(';'),
+    )
 }
 
 fn version(protocol: Protocol) -> &'static str {

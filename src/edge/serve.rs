@@ -29,7 +29,7 @@ use patience::{Expired, PatientSocket, Turn};
 use routes::Routes;
 
 use super::limits::ReceiveLimits;
-use super::telemetry::{self, Metrics};
+use super::telemetry;
 
 /// Header lines of a request at most.
 const HEADERS_MAX: usize = 64;
@@ -121,7 +121,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         tokio::select! {
             biased;
-            _ = draining.wait_for(|draining| *draining) => break,
+            () = wait_for_drain(&mut draining) => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
@@ -138,6 +138,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+async fn wait_for_drain(draining: &mut watch::Receiver<bool>) {
+    // An error says that the server was dropped, which is a drain as well.
+    drop(draining.wait_for(|draining| *draining).await);
 }
 
 /// Answers the requests of one connection until either side has had enough.
@@ -157,33 +162,34 @@ async fn serve(stream: TcpStream, place: Place, shared: Arc<Shared>) {
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // The socket itself has deadlines, a shorter one for heads than for idleness.
-        .header_read_timeout(None)
+        // A backstop, and what makes hyper ask for the next head as soon as one answer is written. The
+        // socket itself has deadlines, a shorter one for heads than for idleness.
+        .header_read_timeout(shared.limits.idle_timeout.saturating_add(shared.limits.header_timeout))
         .max_headers(HEADERS_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(socket), answer);
     let mut draining = shared.draining.clone();
     let ended = tokio::select! {
-        ended = &mut connection => ended,
-        _ = draining.wait_for(|draining| *draining) => {
+        ended = &mut connection => Some(ended),
+        () = wait_for_drain(&mut draining) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
             Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         }
     };
     let socket = connection.into_parts().io.into_inner();
     if let Err(error) = ended {
-        close_early(&error, &socket, shared.routes.metrics());
+        tracing::debug!(%error, "close connection");
+    }
+    if socket.expired() == Some(Expired::Head) {
+        telemetry::count(&shared.routes.metrics().connections_refused, "reason", "header_timeout", 1);
     }
     linger(socket).await;
     drop(place);
-}
-
-fn close_early(error: &hyper::Error, socket: &PatientSocket, metrics: &Metrics) {
-    tracing::debug!(%error, "close connection");
-    if socket.expired() == Some(Expired::Head) {
-        telemetry::count(&metrics.connections_refused, "reason", "header_timeout", 1);
-    }
 }
 
 /// Reads on for a moment after the last answer. Closing with unread bytes would reset the connection, and the
