@@ -1,4 +1,6 @@
 //! All integration tests, in one binary.
 
+mod conformance;
+mod decoder;
 mod receiving;
 mod support;
