@@ -1,7 +1,10 @@
 //! All integration tests, in one binary.
 
 mod config;
+mod conformance;
 mod decoder;
 mod detectors;
+mod receiving;
 mod reference;
+mod support;
 mod tidy;
