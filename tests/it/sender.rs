@@ -1,6 +1,5 @@
 //! The sender against receivers that refuse, fail, hang and die: whatever can be delivered arrives.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -263,7 +262,10 @@ async fn a_stretch_of_poisoned_requests_does_not_hold_up_what_follows() {
         Receiver::start(|post| if post.samples[0].timestamp <= 3 { Reply::Status(500) } else { OK }).await;
     let sender = Sender::to(&receiver);
     // Each of the three needs witnesses; the stream brings them.
-    let stream = (1..).map(|timestamp| wide(40, timestamp)).take_while(|_| sender.dropped("poisoned") < 120);
+    let stream = (1..)
+        .map(|timestamp| wide(40, timestamp))
+        .take(1000)
+        .take_while(|_| sender.dropped("poisoned") < 120);
     let mut offered = 0;
     for request in stream {
         sender.offer(&request);
@@ -388,16 +390,21 @@ async fn a_reload_keeps_what_waits_for_the_targets_that_stay() {
     let new = Receiver::start(|_| OK).await;
     let added = TargetSpec { name: "new".to_owned(), ..spec(new.url()) };
     let sender = Sender::start(vec![gone, spec(receiver.url())]);
-    [1, 2, 3].into_iter().for_each(|timestamp| sender.offer(&request(["a"], timestamp)));
+    let requests = [1, 2, 3, 4].map(|timestamp| request(["a"], timestamp));
+    sender.offer(&requests[0]);
     receiver.wait_for_posts(1).await;
-    let slower = TargetSpec { timeout: Duration::from_secs(7), ..spec(receiver.url()) };
-    sender.targets.replace(vec![slower, added]);
-    eventually("what waited is counted", || sender.dropped("target_removed") == 3).await;
+    requests[1..].iter().for_each(|request| sender.offer(request));
+    // Room for two of the three that wait.
+    let room = requests[2..].iter().map(|request| request.body.len()).sum();
+    let smaller = TargetSpec { queue_bytes_max: room, ..spec(receiver.url()) };
+    sender.targets.replace(vec![smaller, added]);
+    eventually("what waited is counted", || sender.dropped("target_removed") == 4).await;
+    assert_eq!(sender.dropped("queue_full"), 1);
     assert!(!sender.metrics.render().contains("queue_bytes{target=\"gone\"}"));
     open.store(true, Ordering::SeqCst);
-    sender.offer(&request(["a"], 4));
+    receiver.wait_for_taken(3).await;
+    sender.offer(&request(["a"], 5));
     sender.finish().await;
-    let taken: HashMap<_, _> = [("one", receiver.taken()), ("new", new.taken())].into();
-    assert_eq!(timestamps(&taken["one"], "a"), [1, 2, 3, 4]);
-    assert_eq!(timestamps(&taken["new"], "a"), [4]);
+    assert_eq!(timestamps(&receiver.taken(), "a"), [1, 3, 4, 5]);
+    assert_eq!(timestamps(&new.taken(), "a"), [5]);
 }

@@ -349,6 +349,19 @@ mod tests {
     }
 
     #[test]
+    fn a_series_alone_asks_for_a_witness_after_each_failure() {
+        let mut bisect = Bisect::new(1);
+        for _ in 1..POISON_AFTER {
+            assert_eq!(bisect.server_error(), Sequel::Wait);
+        }
+        for _ in 0..3 {
+            assert_eq!(bisect.server_error(), Sequel::GoOn);
+            assert_eq!(bisect.step(), Step::AskAnother);
+            bisect.no_witness();
+        }
+    }
+
+    #[test]
     fn a_part_may_be_dismissed_without_looking_into_it() {
         let mut bisect = Bisect::new(8);
         bisect.refused();
