@@ -96,6 +96,7 @@ fn read(
                     count += gather(intake, request, prefix)?;
                 }
                 count += 1;
+                intake.labels_counted(count)?;
                 gather_one(intake, request, field.bytes()?)?;
             }
             2 => intake.sample(request, field.bytes()?, Protocol::V1)?,
@@ -144,6 +145,7 @@ fn judge(intake: &mut Intake<'_>, request: &[u8], count: usize) -> Result<usize,
     arrange(&mut intake.labels, request, intake.limits)
 }
 
+#[inline]
 fn label(request: &[u8], message: Span) -> Result<LabelText, SyntaxError> {
     let mut text = LabelText::default();
     let mut fields = Fields::within(request, message);
