@@ -19,7 +19,10 @@ enum Labels {
 }
 
 pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
-    Fields::over(&raw)?;
+    // Built runs stand behind the request, and offsets have 32 bits.
+    if raw.len().saturating_add(limits.canonical_bytes_max) > u32::MAX as usize {
+        return Err(SyntaxError::TooLong { size: raw.len() }.into());
+    }
     let request = Span { start: 0, end: raw.len() as u32 };
     let mut intake = Intake::new(limits, latest);
     let mut batch = Batch::over(raw);
