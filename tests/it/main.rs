@@ -5,6 +5,7 @@ mod conformance;
 mod decoder;
 mod detectors;
 mod receiving;
+mod readme;
 mod reference;
 mod sender;
 mod support;
