@@ -46,7 +46,7 @@ fn series_v2(labels_refs: &[u32], samples: usize) -> v2::TimeSeries {
 
 fn decode_v1(timeseries: Vec<v1::TimeSeries>) -> Decoded {
     let raw = v1::WriteRequest { timeseries, metadata: vec![] }.encode_to_vec();
-    decode(Protocol::V1, raw, &Limits::default(), LATEST).unwrap()
+    decode(Protocol::V1, raw, &Limits::default(), LATEST).expect("a request within the limits")
 }
 
 /// The series `up` that every table puts behind its own shows that the rest of a request is kept.
@@ -62,7 +62,7 @@ const SYMBOLS: [&str; 8] = ["", "__name__", "up", "job", "api", "b", "c", "secon
 fn decode_v2(timeseries: Vec<v2::TimeSeries>) -> Decoded {
     let symbols = SYMBOLS.map(|symbol| symbol.as_bytes().to_vec()).to_vec();
     let raw = v2::Request { symbols, timeseries }.encode_to_vec();
-    decode(Protocol::V2, raw, &Limits::default(), LATEST).unwrap()
+    decode(Protocol::V2, raw, &Limits::default(), LATEST).expect("a request within the limits")
 }
 
 fn check_v2(timeseries: v2::TimeSeries, expected: &str) {
@@ -326,7 +326,7 @@ fn a_request_over_a_limit_is_refused_whole() {
     let histograms = v1::TimeSeries { histograms: vec![Default::default(); 2], ..up(2) };
     check(Protocol::V1, one(&[histograms], 0), "request has more samples than `samples_max` of 3");
     let unsorted = series_v1(&[("a", "1"), ("__name__", "up")], &[NOW]);
-    check(Protocol::V1, one(&[unsorted.clone()], 0), r#"up{a="1"} x1"#);
+    check(Protocol::V1, one(std::slice::from_ref(&unsorted), 0), r#"up{a="1"} x1"#);
     check(Protocol::V1, one(&[unsorted.clone(), unsorted], 0), "labels of the request expand beyond");
 
     let two = |symbols: &[&str], series: &[v2::TimeSeries]| {

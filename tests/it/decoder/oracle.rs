@@ -14,11 +14,13 @@ const LATEST: i64 = 1_700_000_000_000;
 
 type Label = (Vec<u8>, Vec<u8>);
 
+/// Hash, labels in words, samples with the bits of their values, type.
+type Accepted = (SeriesHash, String, Vec<(i64, u64)>, MetricKind);
+
 /// What a request comes to, in a form that can be compared.
 #[derive(Default, PartialEq, Debug)]
 struct Outcome {
-    /// Hash, labels in words, samples, type.
-    series: Vec<(SeriesHash, String, Vec<(i64, u64)>, MetricKind)>,
+    series: Vec<Accepted>,
     samples: u64,
     histograms: u64,
     exemplars: u64,
@@ -105,8 +107,9 @@ impl Outcome {
                     labels = Err("samples_and_histograms");
                 }
             }
-            let is_good =
-                |refs: &Vec<u32>| refs.len() % 2 == 0 && refs.iter().all(|index| symbol(*index).is_some());
+            let is_good = |refs: &Vec<u32>| {
+                refs.len().is_multiple_of(2) && refs.iter().all(|index| symbol(*index).is_some())
+            };
             let exemplars: Vec<_> = series.exemplars.iter().map(|e| is_good(&e.labels_refs)).collect();
             outcome.take(Content {
                 labels,
@@ -171,7 +174,7 @@ fn resolve(refs: &[u32], symbols: &[Vec<u8>]) -> Result<Vec<Label>, &'static str
     if refs.len() > 2 * limits().labels_max {
         return Err("too_many_labels");
     }
-    if refs.len() % 2 == 1 {
+    if !refs.len().is_multiple_of(2) {
         return Err("odd_label_refs");
     }
     let mut labels = Vec::new();
@@ -221,7 +224,8 @@ fn judge(labels: Vec<Label>) -> Result<Vec<Label>, &'static str> {
 }
 
 fn canonical(labels: &[Label]) -> LabelRunBuf {
-    labels.iter().map(|(name, value)| (text(name).unwrap(), text(value).unwrap())).collect()
+    let checked = |bytes| text(bytes).expect("labels were judged");
+    labels.iter().map(|(name, value)| (checked(name), checked(value))).collect()
 }
 
 fn longest_v1(histogram: &v1::Histogram) -> usize {
@@ -321,7 +325,7 @@ fn a_v1_request() -> impl Strategy<Value = Vec<u8>> {
         for bytes in series {
             prost::encoding::bytes::encode(1, &bytes, &mut raw);
         }
-        v1::WriteRequest { timeseries: vec![], metadata }.encode(&mut raw).unwrap();
+        v1::WriteRequest { timeseries: vec![], metadata }.encode(&mut raw).expect("a vector grows");
         raw
     })
 }
