@@ -6,5 +6,6 @@ mod decoder;
 mod detectors;
 mod receiving;
 mod reference;
+mod scrape;
 mod support;
 mod tidy;

@@ -1,3 +1,5 @@
+//! What text exposition becomes, line by line and page by page.
+
 use std::fmt::Write;
 
 use proptest::prelude::*;
