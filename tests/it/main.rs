@@ -7,6 +7,7 @@ mod detectors;
 mod readme;
 mod receiving;
 mod reference;
+mod scrape;
 mod sender;
 mod support;
 mod tidy;
