@@ -2,6 +2,7 @@
 
 mod config;
 mod decoder;
+mod demo;
 mod detectors;
 mod reference;
 mod tidy;
