@@ -3,6 +3,7 @@
 mod config;
 mod conformance;
 mod decoder;
+mod demo;
 mod detectors;
 mod readme;
 mod receiving;
