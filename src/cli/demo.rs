@@ -1,12 +1,3 @@
-<<<<<<< HEAD
-//! Stub.
-use super::Failure;
-use clap::Args;
-#[derive(Args, Debug)]
-pub(super) struct Options {}
-pub(super) fn run(_options: Options) -> Result<(), Failure> {
-    Ok(())
-=======
 //! `promantis demo`: weeks of a made-up shop with faults of known truth, through the real road, in seconds.
 //!
 //! The same program as `serve` runs in this process. The demo speaks to it over HTTP only, as a sender and as a
@@ -171,5 +162,4 @@ async fn feed(world: &mut World, driver: &mut Driver) -> anyhow::Result<()> {
         interval.tick().await;
         driver.send_step(world).await?;
     }
->>>>>>> demo
 }
