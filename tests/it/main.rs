@@ -3,9 +3,12 @@
 mod config;
 mod conformance;
 mod decoder;
+mod demo;
 mod detectors;
+mod readme;
 mod receiving;
 mod reference;
 mod scrape;
+mod sender;
 mod support;
 mod tidy;
