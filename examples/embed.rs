@@ -4,11 +4,11 @@
 
 use std::io::{Read, Write};
 
-use promantis::app::{App, Source};
+use promantis::app::{App, Origin, Source};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let source = Source { path: None, listen: Some("127.0.0.1:0".parse()?) };
+    let source = Source { origin: Origin::Defaults, listen: Some("127.0.0.1:0".parse()?) };
     let app = App::start(source.load()?, source).await?;
     let addr = app.addr();
     let answer = tokio::task::spawn_blocking(move || -> std::io::Result<String> {

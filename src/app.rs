@@ -33,10 +33,28 @@ const TICK: Duration = Duration::from_secs(1);
 /// Where a configuration comes from, at the start and at every reload.
 #[derive(Clone, Default, Debug)]
 pub struct Source {
-    /// The file; without one, every default.
-    pub path: Option<PathBuf>,
+    /// The text itself, or where it stands.
+    pub origin: Origin,
     /// Where to listen, whatever the file says.
     pub listen: Option<SocketAddr>,
+}
+
+/// Where the text of a configuration stands.
+#[derive(Clone, Default, Debug)]
+pub enum Origin {
+    /// Nowhere: every default.
+    #[default]
+    Defaults,
+    /// In a file, which is read again on reload.
+    File(PathBuf),
+    /// In the program.
+    Text(&'static str),
+}
+
+impl From<Option<PathBuf>> for Origin {
+    fn from(path: Option<PathBuf>) -> Self {
+        path.map_or(Self::Defaults, Self::File)
+    }
 }
 
 impl Source {
@@ -45,7 +63,11 @@ impl Source {
     /// # Errors
     /// Every error of the file at once.
     pub fn load(&self) -> Result<Config, ConfigErrors> {
-        let config = config::load(self.path.as_deref())?;
+        let config = match &self.origin {
+            Origin::Defaults => config::load(None),
+            Origin::File(path) => config::load(Some(path)),
+            Origin::Text(text) => config::parse(text),
+        }?;
         Ok(Config { listen: self.listen.unwrap_or(config.listen), ..config })
     }
 }

@@ -8,12 +8,12 @@ mod scrape;
 mod serve;
 
 use std::io::IsTerminal;
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::app::Source;
+use crate::app::{Origin, Source};
 use crate::config::{Config, ConfigErrors};
 
 /// Judges every sample on Prometheus's remote-write path and writes scores, flags and forecasts back.
@@ -106,9 +106,12 @@ fn start_log(arguments: &Arguments) -> Result<(), String> {
 /// Loads the configuration and says in the log which one.
 fn load(source: &Source) -> Result<Config, Failure> {
     let config = source.load()?;
-    let name = source.path.as_deref().unwrap_or(Path::new("built-in defaults"));
+    let name = match &source.origin {
+        Origin::File(path) => path.display().to_string(),
+        Origin::Defaults | Origin::Text(_) => "built in".to_owned(),
+    };
     tracing::info!(
-        config = %name.display(),
+        config = %name,
         monitors = config.plan.monitors.len(),
         targets = config.targets.len(),
         "configuration loaded"
@@ -122,20 +125,34 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(runtime)
 }
 
-/// Waits for the signal that asks the process to stop; answers the one that asks to reload.
-///
-/// # Errors
-/// When signals cannot be listened to.
-async fn until_stopped(reload: impl Fn()) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(),
+/// The signals that a command answers from the moment it listens: before it tells anybody that it runs.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Listens, inside a runtime.
+    ///
+    /// # Errors
+    /// When the system does not let it.
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits until the process is asked to stop; calls `reload` whenever it is asked to reload.
+    async fn until_stopped(&mut self, reload: impl Fn()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload(),
+            }
         }
     }
 }

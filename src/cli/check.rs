@@ -43,7 +43,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         print!("{}", crate::config::reference());
         return Ok(());
     }
-    let config = Source { path: options.config.clone(), listen: None }.load()?;
+    let config = Source { origin: options.config.clone().into(), listen: None }.load()?;
     let monitors = config.plan.monitors.iter().map(|monitor| MonitorReport {
         name: monitor.name.clone(),
         select: monitor.select.to_string(),

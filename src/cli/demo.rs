@@ -17,9 +17,9 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 
-use super::{Failure, runtime, until_stopped};
-use crate::app::{App, Source, unix_ms};
-use crate::config;
+use super::{Failure, Signals, runtime};
+use crate::app::{App, Origin, Source, unix_ms};
+
 use drive::Driver;
 use faults::{DAYS_MIN, MINUTE_MS, Schedule};
 use report::{Observed, Report, Run};
@@ -81,12 +81,15 @@ pub(super) struct Options {
 
 pub(super) fn run(options: Options) -> Result<(), Failure> {
     let end = end(options.end)?;
-    let config = config::parse(CONFIGURATION)?;
-    let config = config::Config { listen: options.listen, ..config };
+    let source = Source { origin: Origin::Text(CONFIGURATION), listen: Some(options.listen) };
+    let config = source.load()?;
     runtime()?.block_on(async {
-        let source = Source { path: None, listen: Some(options.listen) };
+        let mut signals = Signals::listen()?;
         let app = App::start(config, source).await?;
-        let outcome = show(&options, end, app.addr()).await;
+        let outcome = tokio::select! {
+            () = signals.until_stopped(|| ()) => Ok(()),
+            shown = show(&options, end, app.addr()) => shown,
+        };
         app.stop().await;
         Ok(outcome?)
     })
@@ -119,10 +122,7 @@ async fn show(options: &Options, end: i64, addr: SocketAddr) -> anyhow::Result<(
         return Ok(());
     }
     eprintln!("See http://{addr}/ ; a sample of each series follows every minute until you press Ctrl-C");
-    tokio::select! {
-        fed = feed(&mut world, &mut driver) => fed,
-        stopped = until_stopped(|| ()) => stopped,
-    }
+    feed(&mut world, &mut driver).await
 }
 
 async fn drive(

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::time::MissedTickBehavior;
 
-use super::{Failure, load, runtime, until_stopped};
+use super::{Failure, Signals, load, runtime};
 use crate::app::{App, Source, unix_ms};
 use crate::edge::scrape::{Scraped, Scraper, Target};
 use crate::edge::shards::Surroundings;
@@ -54,16 +54,17 @@ pub(super) fn run(options: Options) -> Result<(), Failure> {
     let target = Target::new(&options.url, &options.job, options.interval);
     let target = target.map_err(|bad| Failure::Usage(bad.to_string()))?;
     let style = if options.json { Style::Json } else { Style::Text };
-    let source = Source { path: options.config, listen: Some(options.listen) };
+    let source = Source { origin: options.config.into(), listen: Some(options.listen) };
     let config = load(&source)?;
     runtime()?.block_on(async {
         let plan = Arc::clone(&config.plan);
+        let mut signals = Signals::listen()?;
         let app = App::start(config, source).await?;
         announce(&target, &plan, app.addr());
         let mut watch = Watch::new(target, app.around(), style);
         let ended = tokio::select! {
             // A reload that fails has been logged and counted; the old configuration stays.
-            stopped = until_stopped(|| drop(app.reload())) => stopped,
+            () = signals.until_stopped(|| drop(app.reload())) => Ok(()),
             ended = watch.run(options.count) => ended,
         };
         app.stop().await;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, load, runtime, until_stopped};
+use super::{Failure, Signals, load, runtime};
 use crate::app::{App, Source};
 
 /// What `serve` can be told.
@@ -19,13 +19,14 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: Options) -> Result<(), Failure> {
-    let source = Source { path: options.config, listen: options.listen };
+    let source = Source { origin: options.config.into(), listen: options.listen };
     let config = load(&source)?;
     runtime()?.block_on(async {
+        let mut signals = Signals::listen()?;
         let app = App::start(config, source).await?;
         // A reload that fails has been logged and counted; the old configuration stays.
-        let stopped = until_stopped(|| drop(app.reload())).await;
+        signals.until_stopped(|| drop(app.reload())).await;
         app.stop().await;
-        Ok(stopped?)
+        Ok(())
     })
 }
