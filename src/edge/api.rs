@@ -116,7 +116,9 @@ impl Wanted {
                 "limit" => wanted.limit = number(&name, &value)?.min(LIMIT_MAX),
                 "offset" => wanted.offset = number(&name, &value)?,
                 other => {
-                    return Err(format!("{other}: unknown parameter; known are match[], points, limit, offset"));
+                    return Err(format!(
+                        "{other}: unknown parameter; known are match[], points, limit, offset"
+                    ));
                 }
             }
         }

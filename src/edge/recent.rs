@@ -191,7 +191,8 @@ impl Part {
         if !self.signals.contains_key(&judgement.signal) {
             if self.signals.len() >= self.signals_max {
                 let ended = self.signals.iter().filter(|(_, view)| view.ended.is_some());
-                let oldest = ended.min_by_key(|(signal, view)| (view.ended, **signal)).map(|(signal, _)| *signal)?;
+                let oldest =
+                    ended.min_by_key(|(signal, view)| (view.ended, **signal)).map(|(signal, _)| *signal)?;
                 self.signals.remove(&oldest);
             }
             let view = SignalView {

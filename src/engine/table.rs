@@ -219,8 +219,7 @@ mod tests {
     use super::*;
 
     fn table(series_max: usize, per_second: u32) -> Table {
-        let limits =
-            SeriesLimits { series_max, new_series_per_second: per_second, idle_eviction_ms: 1000 };
+        let limits = SeriesLimits { series_max, new_series_per_second: per_second, idle_eviction_ms: 1000 };
         Table::new(&limits, 1)
     }
 

@@ -23,8 +23,7 @@ struct Lines {
 impl Sink for Lines {
     fn derived(&mut self, labels: &[&[u8]], sample: Sample) {
         let run = labels.concat();
-        let value =
-            if is_stale_marker(sample.value) { "stale".to_owned() } else { sample.value.to_string() };
+        let value = if is_stale_marker(sample.value) { "stale".to_owned() } else { sample.value.to_string() };
         let run = LabelRun::from_canonical(&run);
         writeln!(self.text, "{run} {value} @{}", sample.timestamp).expect("strings can be written to");
     }
