@@ -8,4 +8,4 @@ mod fields;
 pub mod prompb;
 pub mod snappy;
 
-pub use fields::SyntaxError;
+pub use fields::{SyntaxError, WireType};

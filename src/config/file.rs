@@ -65,9 +65,9 @@ keys! {
     "monitors[].min_deviation.absolute" "0" "A smaller distance from the expected value is never anomalous, in units of the signal. `0` asks for none.";
     "monitors[].min_deviation.relative" "0" "The same as a share of the expected value: `10%`. `0` asks for none.";
     "monitors[].warm_up" "60" "Observations to see before a flag may be raised. `0` judges as soon as a detector can.";
-    "monitors[].window.trigger" "1m" "Window in which samples outside the band are counted. `0`: each sample decides alone.";
+    "monitors[].window.trigger" "5m" "Window in which samples outside the band are counted. `0`: each sample decides alone.";
     "monitors[].window.fraction" "0.6" "Share of the window's samples that must be outside. Above 0, at most 1; `60%` may be written.";
-    "monitors[].window.recovery" "2m" "How long all samples must be inside before the flag falls. `0`: the first one inside is enough.";
+    "monitors[].window.recovery" "5m" "How long all samples must be inside before the flag falls. `0`: the first one inside is enough.";
     "monitors[].accept_after" "2h" "After being flagged for so long, the level is taken for the new normal. More than 0; `100y` is never.";
     "monitors[].forecast.method" "linear" "How to look ahead. Only `linear` is available.";
     "monitors[].forecast.horizons" "[1h]" "How far ahead, 1 to 16 durations, each once. The label `horizon` is what is written here.";
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(paths.len(), KEYS.len());
         assert_eq!(names_in(""), ["listen", "remote_write", "journal", "limits", "monitors"]);
         assert_eq!(names_in("monitors[].window"), ["trigger", "fraction", "recovery"]);
-        assert_eq!(default_of("monitors[].window.trigger"), "1m");
+        assert_eq!(default_of("monitors[].window.trigger"), "5m");
     }
 
     #[test]

@@ -2,14 +2,21 @@
 //!
 //! Rolling z-score, MAD and IQR read one window of observations, kept once. A method that a monitor does
 //! not name costs nothing.
+//!
+//! A signal that only ever had one value has no spread, so no method knows how far is far. It is judged
+//! all the same, since `up` is such a signal until the day that counts: normal is then one percent around
+//! the value, and any departure from a constant zero, which has no percent, is at the edge.
 
 use super::baseline::HourOfWeek;
 use super::decide::Votes;
-use super::detect::window::Window;
+use super::detect::window::{MIN_OBSERVATIONS, Window};
 use super::detect::zscore::ZScore;
-use super::detect::{Detector, DetectorKind, iqr, mad, rolling_zscore, static_limits};
+use super::detect::{Band, Detector, DetectorKind, Verdict, iqr, mad, rolling_zscore, static_limits};
 use super::monitor::Monitor;
 use crate::series::Sample;
+
+/// Half width of the band around a constant value, as a share of it.
+const CONSTANT_WIDTH: f64 = 0.01;
 
 /// Detector state of one signal.
 #[derive(Clone, Debug)]
@@ -47,7 +54,22 @@ impl Bank {
             };
             votes.set(kind, verdict);
         }
+        if !votes.any_learned()
+            && let Some((kind, constant)) = self.constant()
+        {
+            votes.set(kind, Some(around_constant(sample.value, constant)));
+        }
         votes
+    }
+
+    /// The only value that a known signal ever had, by the method that knows it.
+    fn constant(&self) -> Option<(DetectorKind, f64)> {
+        if let Some(zscore) = &self.zscore {
+            return Some((DetectorKind::ZScore, zscore.constant(MIN_OBSERVATIONS)?));
+        }
+        let window = self.window.as_ref().filter(|window| window.len() >= MIN_OBSERVATIONS)?;
+        let (low, high) = (window.quantile(0.0)?, window.quantile(1.0)?);
+        (low == high).then_some((DetectorKind::RollingZScore, low))
     }
 
     /// Teaches every method.
@@ -81,5 +103,16 @@ impl Bank {
     pub fn heap_bytes(&self) -> usize {
         self.window.as_ref().map_or(0, |_| size_of::<Window>())
             + self.baseline.as_ref().map_or(0, |it| size_of::<HourOfWeek>() + it.heap_bytes())
+    }
+}
+
+fn around_constant(value: f64, constant: f64) -> Verdict {
+    match Band::around(constant, CONSTANT_WIDTH * constant.abs()) {
+        Some(band) => Verdict::of(value, band),
+        None => {
+            let band = Band { expected: constant, lower: constant, upper: constant };
+            let score = if value == constant { 0.0 } else { (value - constant).signum() };
+            Verdict { score, band }
+        }
     }
 }

@@ -29,6 +29,11 @@ impl Votes {
         DetectorKind::ALL.into_iter().zip(self.0).filter_map(|(kind, vote)| Some((kind, vote?)))
     }
 
+    /// Whether a method other than the static limits said something.
+    pub fn any_learned(&self) -> bool {
+        self.iter().any(|(kind, _)| kind != DetectorKind::Static)
+    }
+
     /// The verdict of all, and who spoke for them: the median of the learned methods, or the static
     /// limits where they are crossed or nothing is learned. Of two middle scores, the smaller speaks.
     fn combine(&self) -> Option<(DetectorKind, Verdict)> {

@@ -307,3 +307,28 @@ fn a_level_that_lasts_is_accepted_and_then_normal() {
          ml_anomaly_flag{metric_name=\"load\", monitor=\"m\"} 1 @7860000\n"
     );
 }
+
+#[test]
+fn a_constant_signal_is_judged_too() {
+    let mut watched = monitor("m", "up");
+    watched.emit.score = true;
+    watched.emit.flag = false;
+    watched.detectors = vec![DetectorKind::ZScore, DetectorKind::Mad, DetectorKind::Iqr];
+    let mut bench = Bench::new(vec![watched]);
+    let scores = |text: String| {
+        text.lines()
+            .map(|line| line.split(' ').rev().nth(1).unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+    };
+    bench.send("up", &[("job", "a")], 0, &[1.0; 20]);
+    assert_eq!(scores(bench.take()), ["0"; 10]);
+    bench.send("up", &[("job", "a")], 20, &[1.005, 0.0]);
+    let departed: Vec<f64> = scores(bench.take()).iter().filter_map(|score| score.parse().ok()).collect();
+    assert!((departed[0] - 0.5).abs() < 1e-9, "half of one percent is half way to the edge: {departed:?}");
+    assert!(departed[1] > 10.0, "{departed:?}");
+
+    bench.send("up", &[("job", "idle")], 0, &[0.0; 20]);
+    bench.take();
+    bench.send("up", &[("job", "idle")], 20, &[7.0]);
+    assert_eq!(scores(bench.take()), ["1"]);
+}

@@ -156,3 +156,96 @@ fn leading_labels(series: &[u8]) -> &[u8] {
 fn normalised(value: f64) -> f64 {
     if value.is_nan() && !is_stale_marker(value) { f64::from_bits(NORMAL_NAN_BITS) } else { value }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::series::{LabelRunBuf, STALE_NAN_BITS};
+    use crate::wire::prompb::v1;
+
+    fn request(names: &[&str]) -> Vec<u8> {
+        let mut builder = RequestBuilder::new();
+        for name in names {
+            let run = [("__name__", *name), ("job", "api")].into_iter().collect::<LabelRunBuf>().encode();
+            builder.push(&[&run], Sample { timestamp: 1, value: 2.0 });
+        }
+        builder.finish()
+    }
+
+    #[test]
+    fn a_spliced_series_is_what_prost_encodes() {
+        let run =
+            [("__name__", "up"), ("long", &*"x".repeat(300))].into_iter().collect::<LabelRunBuf>().encode();
+        for (value, timestamp) in [(1.5, 1_700_000_000_000), (0.0, 0), (f64::INFINITY, -1), (1.0, i64::MAX)] {
+            let mut builder = RequestBuilder::new();
+            builder.push(&[&run[..7], &[], &run[7..]], Sample { timestamp, value });
+            let label = |name: &str, value: &str| v1::Label { name: name.into(), value: value.into() };
+            let series = v1::TimeSeries {
+                labels: vec![label("__name__", "up"), label("long", &"x".repeat(300))],
+                samples: vec![v1::Sample { value, timestamp }],
+                ..Default::default()
+            };
+            let expected = v1::WriteRequest { timeseries: vec![series], metadata: vec![] }.encode_to_vec();
+            assert_eq!(builder.finish(), expected, "{value} {timestamp}");
+        }
+    }
+
+    #[test]
+    fn only_the_stale_marker_keeps_its_nan() {
+        let check = |bits: u64, expected: u64| {
+            let mut builder = RequestBuilder::new();
+            builder.push(&[], Sample { timestamp: 1, value: f64::from_bits(bits) });
+            let request = v1::WriteRequest::decode(&builder.finish()[..]).unwrap();
+            assert_eq!(request.timeseries[0].samples[0].value.to_bits(), expected);
+        };
+        check(STALE_NAN_BITS, STALE_NAN_BITS);
+        check(STALE_NAN_BITS + 1, NORMAL_NAN_BITS);
+        check(u64::MAX, NORMAL_NAN_BITS);
+        check(NORMAL_NAN_BITS, NORMAL_NAN_BITS);
+        check(f64::INFINITY.to_bits(), f64::INFINITY.to_bits());
+        check((-0.0_f64).to_bits(), (-0.0_f64).to_bits());
+    }
+
+    #[test]
+    fn a_finished_builder_starts_anew() {
+        let mut builder = RequestBuilder::new();
+        assert!(builder.is_empty());
+        builder.push(&[], Sample { timestamp: 1, value: 1.0 });
+        assert_eq!((builder.samples(), builder.is_empty()), (1, false));
+        assert_eq!(builder.bytes(), builder.finish().len());
+        assert_eq!((builder.samples(), builder.bytes(), builder.is_empty()), (0, 0, true));
+    }
+
+    #[test]
+    fn halves_put_together_are_the_whole() {
+        let names = ["a", "b", "c", "d", "e"];
+        let whole = request(&names);
+        assert_eq!(series_count(&whole), Some(5));
+        for middle in 0..=5 {
+            let (left, right) = (slice(&whole, 0..middle).unwrap(), slice(&whole, middle..5).unwrap());
+            assert_eq!(series_count(&left), Some(middle));
+            assert_eq!([left, right].concat(), whole);
+        }
+        assert_eq!(slice(&whole, 2..3), Some(request(&["c"])));
+    }
+
+    #[test]
+    fn slices_beyond_the_series_and_of_no_protobuf_are_none() {
+        let whole = request(&["a", "b"]);
+        assert_eq!(slice(&whole, 1..3), None);
+        assert_eq!(slice(&whole, Range { start: 2, end: 1 }), None);
+        assert_eq!(slice(&whole[1..], 0..1), None);
+        assert_eq!(series_count(&whole[..whole.len() - 1]), None);
+    }
+
+    #[test]
+    fn the_first_series_is_described_by_its_labels() {
+        assert_eq!(describe_first(&request(&["up", "down"])).as_deref(), Some(r#"up{job="api"}"#));
+        assert_eq!(describe_first(&request(&[&"é".repeat(3000)])).map(|text| text.len()), Some(1024));
+        assert_eq!(describe_first(&[]), None);
+        assert_eq!(describe_first(b"garbage"), None);
+        assert_eq!(describe_first(b"\x0a\x02\x0a\xff"), Some(String::new())); // A series that is no series.
+    }
+}

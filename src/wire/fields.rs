@@ -31,14 +31,14 @@ pub enum SyntaxError {
         at: usize,
     },
     /// A known field of another wire type than the schema has.
-    #[error("protobuf: field {field} at byte {at} is not of wire type {expected}")]
+    #[error("protobuf: field {field} at byte {at} is not of wire type {expected:?}")]
     WireType {
         /// Offset in bytes.
         at: usize,
         /// Number of the field.
         field: u32,
         /// Wire type by the schema.
-        expected: &'static str,
+        expected: WireType,
     },
     /// More bytes than offsets of 32 bits reach.
     #[error("protobuf: request of {size} bytes exceeds 4 GiB")]
@@ -46,6 +46,17 @@ pub enum SyntaxError {
         /// Bytes.
         size: usize,
     },
+}
+
+/// How a field is written. Small, since every read returns room for an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WireType {
+    /// A number of variable length, or packed numbers.
+    Varint,
+    /// Eight bytes, or packed eights.
+    Fixed64,
+    /// A length and as many bytes.
+    LengthDelimited,
 }
 
 /// A range of the request, in bounds by construction.
@@ -57,10 +68,12 @@ pub(super) struct Span {
 
 impl Span {
     /// The bytes of `request` that this stands for.
+    #[inline]
     pub(super) fn of(self, request: &[u8]) -> &[u8] {
         &request[self.start as usize..self.end as usize]
     }
 
+    #[inline]
     pub(super) fn len(self) -> usize {
         (self.end - self.start) as usize
     }
@@ -85,24 +98,27 @@ pub(super) enum Value {
 }
 
 impl Field {
+    #[inline]
     pub(super) fn varint(self) -> Result<u64, SyntaxError> {
         match self.value {
             Value::Varint(number) => Ok(number),
-            _ => Err(self.wrong_type("varint")),
+            _ => Err(self.wrong_type(WireType::Varint)),
         }
     }
 
+    #[inline]
     pub(super) fn double(self) -> Result<f64, SyntaxError> {
         match self.value {
             Value::Fixed64(bits) => Ok(f64::from_bits(bits)),
-            _ => Err(self.wrong_type("64-bit")),
+            _ => Err(self.wrong_type(WireType::Fixed64)),
         }
     }
 
+    #[inline]
     pub(super) fn bytes(self) -> Result<Span, SyntaxError> {
         match self.value {
             Value::Bytes(span) => Ok(span),
-            _ => Err(self.wrong_type("length-delimited")),
+            _ => Err(self.wrong_type(WireType::LengthDelimited)),
         }
     }
 
@@ -116,7 +132,7 @@ impl Field {
                     each(packed.varint()?);
                 }
             }
-            _ => return Err(self.wrong_type("varint or packed")),
+            _ => return Err(self.wrong_type(WireType::Varint)),
         }
         Ok(())
     }
@@ -127,11 +143,11 @@ impl Field {
             Value::Fixed64(_) => Ok(1),
             Value::Bytes(span) if span.len().is_multiple_of(8) => Ok(span.len() / 8),
             Value::Bytes(_) => Err(SyntaxError::Truncated { at: self.at }),
-            _ => Err(self.wrong_type("64-bit or packed")),
+            _ => Err(self.wrong_type(WireType::Fixed64)),
         }
     }
 
-    fn wrong_type(self, expected: &'static str) -> SyntaxError {
+    fn wrong_type(self, expected: WireType) -> SyntaxError {
         SyntaxError::WireType { at: self.at, field: self.number, expected }
     }
 }
@@ -154,20 +170,24 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads the message that stands at `span` of `request`.
+    #[inline]
     pub(super) fn within(request: &'a [u8], span: Span) -> Self {
         Self { bytes: &request[..span.end as usize], at: span.start as usize }
     }
 
     /// Offset of what is read next.
+    #[inline]
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
+    #[inline]
     pub(super) fn is_at_end(&self) -> bool {
         self.at == self.bytes.len()
     }
 
     /// The next field, or `None` at the end of the message.
+    #[inline]
     pub(super) fn next_field(&mut self) -> Result<Option<Field>, SyntaxError> {
         if self.is_at_end() {
             return Ok(None);
@@ -192,6 +212,7 @@ impl<'a> Fields<'a> {
         Ok(Some(Field { number, at, value }))
     }
 
+    #[inline]
     pub(super) fn varint(&mut self) -> Result<u64, SyntaxError> {
         match self.bytes.get(self.at) {
             Some(&byte) if byte < 0x80 => {
@@ -202,6 +223,7 @@ impl<'a> Fields<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn fixed64(&mut self) -> Result<u64, SyntaxError> {
         let tail = self.bytes.get(self.at..).unwrap_or_default();
         let bytes = tail.first_chunk::<8>().ok_or(SyntaxError::Truncated { at: self.at })?;
@@ -228,6 +250,7 @@ impl<'a> Fields<'a> {
         }
     }
 
+    #[inline]
     fn length_delimited(&mut self) -> Result<Span, SyntaxError> {
         let length = self.varint()?;
         let start = self.at;
@@ -235,6 +258,7 @@ impl<'a> Fields<'a> {
         Ok(Span { start: start as u32, end: self.at as u32 })
     }
 
+    #[inline]
     fn skip(&mut self, length: u64) -> Result<(), SyntaxError> {
         if length > (self.bytes.len() - self.at) as u64 {
             return Err(SyntaxError::Truncated { at: self.at });

@@ -92,6 +92,13 @@ mod tests {
         assert!(outcome.starts_with(expected), "{outcome}");
     }
 
+    fn framed() -> Vec<u8> {
+        use std::io::Write;
+        let mut writer = snap::write::FrameEncoder::new(Vec::new());
+        writer.write_all(&[7; 1000]).unwrap();
+        writer.into_inner().unwrap()
+    }
+
     #[test]
     fn what_was_compressed_comes_back() {
         for raw in [&b""[..], b"x", &[7; 100_000]] {
@@ -120,9 +127,12 @@ mod tests {
     #[test]
     fn what_is_no_block_is_corrupt() {
         check(b"", MIB, "body is not a snappy block");
-        check(b"\xff\x06\x00\x00sNaPpY", MIB, "body is not a snappy block");
         check(&[0xff; 40], MIB, "body is not a snappy block");
         check(b"garbage garbage", MIB, "body is not a snappy block");
-        check(&compress(&[7; 1000])[..20], MIB, "body is not a snappy block");
+        // A stream identifier, which begins the framed format, reads as 895 bytes declared.
+        check(&framed(), MIB, "body is not a snappy block");
+        check(&framed()[..10], MIB, "body of 10 bytes declares 895 bytes");
+        let bytes: Vec<u8> = (0..=255).collect();
+        check(&compress(&bytes)[..100], MIB, "body is not a snappy block");
     }
 }

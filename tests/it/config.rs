@@ -90,7 +90,7 @@ fn nothing_written_is_one_fast_monitor_over_every_series() {
         let policy = monitor.policy;
         assert_eq!(policy.direction, Direction::Both);
         assert_eq!((policy.min_deviation_absolute, policy.min_deviation_relative), (0.0, 0.0));
-        assert_eq!((policy.warm_up, policy.trigger_ms, policy.recovery_ms), (60, 60_000, 120_000));
+        assert_eq!((policy.warm_up, policy.trigger_ms, policy.recovery_ms), (60, 300_000, 300_000));
         assert_eq!((policy.fraction, policy.accept_after_ms), (0.6, 7_200_000));
     }
     assert_eq!(config::load(None), Ok(good("")));
@@ -454,7 +454,7 @@ fn without_default(line: &str) -> String {
 fn the_reference_tells_the_defaults_that_hold() {
     let reference = config::reference();
     assert!(reference.contains("\n| `limits.series_max` | `100000` | "));
-    assert!(reference.contains("\n| `monitors[].window.trigger` | `1m` | "));
+    assert!(reference.contains("\n| `monitors[].window.trigger` | `5m` | "));
     assert!(reference.contains("\n| `remote_write[].url` |  | Required. "));
 }
 

@@ -24,3 +24,47 @@ pub fn score(window: &Window, value: f64) -> Option<Verdict> {
     let band = Band { expected: window.median()?, lower: q1 - reach, upper: q3 + reach };
     (band.lower.is_finite() && band.upper.is_finite()).then(|| Verdict::of(value, band))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Learns `past` and compares the score of `value`, to two places, and the band.
+    fn check(past: &[f64], value: f64, expected: &str) {
+        let mut window = Window::default();
+        past.iter().for_each(|&value| window.learn(value));
+        let found = match score(&window, value) {
+            Some(Verdict { score, band }) => format!("{score:.2} in {:.1}..{:.1}", band.lower, band.upper),
+            None => "unknown".to_owned(),
+        };
+        assert_eq!(found, expected, "{value} after {past:?}");
+    }
+
+    #[test]
+    fn judges_by_fences_around_the_quartiles_once_ten_are_known() {
+        let steady = [1.0, 2.0, 3.0, 4.0, 5.0].repeat(12);
+        check(&steady[..9], 3.0, "unknown");
+        check(&steady, 3.0, "0.00 in -1.0..7.0");
+        check(&steady, 7.0, "1.00 in -1.0..7.0");
+        check(&steady, -5.0, "-2.00 in -1.0..7.0");
+    }
+
+    #[test]
+    fn the_band_is_wider_on_the_side_where_values_spread() {
+        let skewed = [1.0, 1.0, 2.0, 6.0, 6.0].repeat(12);
+        check(&skewed, 13.5, "1.00 in -6.5..13.5");
+        check(&skewed, -6.5, "-1.00 in -6.5..13.5");
+        check(&skewed, 7.75, "0.50 in -6.5..13.5");
+    }
+
+    #[test]
+    fn is_silent_where_half_of_the_values_are_equal() {
+        check(&[0.0, 5.0, 5.0, 5.0, 9.0].repeat(12), 100.0, "unknown");
+        check(&[vec![0.3; 30], vec![0.1 + 0.2; 30]].concat(), 9.0, "unknown");
+    }
+
+    #[test]
+    fn fences_beyond_the_largest_number_are_not_known() {
+        check(&[-1e308, 0.0, 1e308].repeat(20), 0.0, "unknown");
+    }
+}

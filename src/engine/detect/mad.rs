@@ -29,3 +29,40 @@ pub fn score(window: &Window, value: f64) -> Option<Verdict> {
     let band = Band::around(median, THRESHOLD * mad / CONSISTENCY)?;
     Some(Verdict::of(value, band))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Learns `past` and compares the score of `value`, to two places, and the band.
+    fn check(past: &[f64], value: f64, expected: &str) {
+        let mut window = Window::default();
+        past.iter().for_each(|&value| window.learn(value));
+        let found = match score(&window, value) {
+            Some(Verdict { score, band }) => format!("{score:.2} in {:.1}..{:.1}", band.lower, band.upper),
+            None => "unknown".to_owned(),
+        };
+        assert_eq!(found, expected, "{value} after {past:?}");
+    }
+
+    #[test]
+    fn judges_by_the_median_deviation_once_ten_are_known() {
+        let steady = [4.0, 5.0, 6.0].repeat(20);
+        check(&steady[..9], 5.0, "unknown");
+        check(&steady, 5.0, "0.00 in -0.2..10.2");
+        check(&steady, 5.0 + 3.5 / 0.6745, "1.00 in -0.2..10.2");
+        check(&steady, 5.0 - 7.0 / 0.6745, "-2.00 in -0.2..10.2");
+    }
+
+    #[test]
+    fn a_third_of_wrong_values_does_not_hide_the_next_one() {
+        let past = [4.0, 5.0, 5.0, 6.0, 900.0, 900.0].repeat(10);
+        check(&past, 900.0, "172.38 in 0.3..10.7");
+    }
+
+    #[test]
+    fn is_silent_where_most_values_are_equal() {
+        check(&[5.0, 5.0, 9.0].repeat(20), 9.0, "unknown");
+        check(&[vec![0.3; 30], vec![0.1 + 0.2; 30]].concat(), 9.0, "unknown");
+    }
+}

@@ -51,7 +51,8 @@ impl Moments {
         (self.m2 / f64::from(self.count.max(1))).sqrt()
     }
 
-    /// The band of [`SIGMAS`] standard deviations around the mean, or `None` without spread.
+    /// The band of [`SIGMAS`] standard deviations around the mean, or `None` without spread: before two observations
+    /// differ.
     pub fn band(&self) -> Option<Band> {
         Band::around(self.mean, SIGMAS * spread(self.std(), self.mean)?)
     }
@@ -63,4 +64,55 @@ impl Moments {
 /// outside of.
 pub fn spread(size: f64, level: f64) -> Option<f64> {
     (size > NOISE * level.abs()).then_some(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taught(values: impl IntoIterator<Item = f64>) -> Moments {
+        let mut moments = Moments::default();
+        values.into_iter().for_each(|value| moments.learn(value));
+        moments
+    }
+
+    #[test]
+    fn mean_and_deviation_are_those_of_the_population() {
+        let moments = taught([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
+        assert_eq!((moments.count, moments.mean, moments.std()), (8, 5.0, 2.0));
+        assert_eq!((Moments::default().mean, Moments::default().std()), (0.0, 0.0));
+    }
+
+    #[test]
+    fn rounding_noise_is_no_spread() {
+        assert_eq!(spread(0.0, 0.0), None);
+        assert_eq!(spread(f64::NAN, 1.0), None);
+        assert_eq!(spread(1e-10, 100.0), None);
+        assert_eq!(spread(1e-9, 100.0), Some(1e-9));
+        assert_eq!(spread(1e-300, 0.0), Some(1e-300));
+        // 0.1 + 0.2 is not 0.3, and a series that has both is still constant.
+        let moments = taught((0..100).map(|index| if index % 2 == 0 { 0.3 } else { 0.1 + 0.2 }));
+        assert!(moments.std() > 0.0);
+        assert_eq!(moments.band(), None);
+    }
+
+    #[test]
+    fn a_small_spread_survives_a_high_level() {
+        let moments = taught((0..1000).map(|index| 1e9 + f64::from(index % 2)));
+        assert!((moments.std() - 0.5).abs() < 1e-9, "{}", moments.std());
+    }
+
+    #[test]
+    fn a_value_whose_square_overflows_is_not_learned() {
+        let moments = taught([1.0, 3.0]);
+        assert_eq!(taught([1.0, 3.0, 1e200, -1e308, f64::MAX]), moments);
+        assert_eq!(moments.count, 2);
+    }
+
+    #[test]
+    fn learning_ends_where_the_count_does() {
+        let mut moments = Moments { count: u32::MAX, mean: 1.0, m2: 1.0 };
+        moments.learn(9.0);
+        assert_eq!(moments, Moments { count: u32::MAX, mean: 1.0, m2: 1.0 });
+    }
 }

@@ -19,3 +19,38 @@ pub fn score(window: &Window, value: f64) -> Option<Verdict> {
     let band = Band::around(mean, SIGMAS * spread(std, mean)?)?;
     Some(Verdict::of(value, band))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Learns `past` and compares the score of `value`, to two places, and the band.
+    fn check(past: &[f64], value: f64, expected: &str) {
+        let mut window = Window::default();
+        past.iter().for_each(|&value| window.learn(value));
+        let found = match score(&window, value) {
+            Some(Verdict { score, band }) => format!("{score:.2} in {:.1}..{:.1}", band.lower, band.upper),
+            None => "unknown".to_owned(),
+        };
+        assert_eq!(found, expected, "{value} after {past:?}");
+    }
+
+    #[test]
+    fn judges_by_the_last_sixty_once_ten_are_known() {
+        let steady = [4.0, 6.0].repeat(30);
+        check(&steady[..9], 5.0, "unknown");
+        check(&steady[..10], 8.0, "1.00 in 2.0..8.0");
+        check(&[vec![900.0; 200], steady.clone()].concat(), 2.0, "-1.00 in 2.0..8.0");
+        check(&[vec![5.0; 60]].concat(), 9.0, "unknown"); // No spread: no band to be outside of.
+        check(&[steady, vec![0.1 + 0.2; 30], vec![0.3; 30]].concat(), 9.0, "unknown");
+    }
+
+    #[test]
+    fn squares_that_overflow_are_not_known_until_they_left() {
+        let mut past = [4.0, 6.0].repeat(5);
+        past.push(1e308);
+        check(&past, 5.0, "unknown");
+        past.extend([4.0, 6.0].repeat(30));
+        check(&past, 5.0, "0.00 in 2.0..8.0");
+    }
+}

@@ -4,6 +4,11 @@
 //! the ring stands the order of its slots by value, one byte each, so that a quantile is read off and
 //! never sorted for. To learn costs two counts over the ring and one move of at most 59 bytes.
 //!
+//! Up to 60 observations, these are the quantiles of the whole history; later, exactly those of the last
+//! 60. For steady normal noise the window's median then wanders around that of the whole history by 0.16
+//! standard deviations (1.2533 / √60). However wrong 14 of the 60 are, the quartiles and the median stay
+//! within the range of the other 46.
+//!
 //! Invariant: the first `len` entries of `order` are the slots `0..len`, ascending by value and, among
 //! equal values, by age, oldest first. So the value that leaves stands before its equals, and counting
 //! the smaller ones finds it.
@@ -17,7 +22,7 @@ pub const CAPACITY: usize = 60;
 /// become the quartile that it is judged by.
 pub const MIN_OBSERVATIONS: usize = 10;
 
-/// Sums run in so many independent parts; divides [`CAPACITY`].
+/// Sums run in so many independent parts. Even, and a divisor of [`CAPACITY`].
 const LANES: usize = 12;
 
 /// The last [`CAPACITY`] observations.
@@ -121,22 +126,24 @@ impl Window {
     pub fn mad(&self, median: f64) -> Option<f64> {
         let last = self.len().checked_sub(1)?;
         let (lefts, nearest) = (self.len() / 2, last / 2 + 1);
-        let left = |index: usize| median - self.ranked(lefts - 1 - index);
-        let right = |index: usize| self.ranked(lefts + index) - median;
+        let left = |count: usize| match count {
+            0 => 0.0,
+            count if count > lefts => f64::INFINITY,
+            count => median - self.ranked(lefts - count),
+        };
+        let right = |count: usize| match count {
+            0 => 0.0,
+            count if lefts + count > self.len() => f64::INFINITY,
+            count => self.ranked(lefts + count - 1) - median,
+        };
         let (mut taken, mut most) = (0, lefts);
         while taken < most {
             let middle = (taken + most) / 2;
-            if left(middle) < right(nearest - 1 - middle) { taken = middle + 1 } else { most = middle }
+            if left(middle + 1) < right(nearest - middle) { taken = middle + 1 } else { most = middle }
         }
-        let inner = |side: usize, at: &dyn Fn(usize) -> f64| side.checked_sub(1).map_or(0.0, at);
-        let low = inner(taken, &left).max(inner(nearest - taken, &right));
-        if last % 2 == 0 {
-            return Some(low);
-        }
-        let outer_left = if taken < lefts { left(taken) } else { f64::INFINITY };
-        let rest = nearest - taken;
-        let outer_right = if lefts + rest <= last { right(rest) } else { f64::INFINITY };
-        Some(f64::midpoint(low, outer_left.min(outer_right)))
+        let low = left(taken).max(right(nearest - taken));
+        let high = left(taken + 1).min(right(nearest - taken + 1));
+        Some(if last % 2 == 0 { low } else { f64::midpoint(low, high) })
     }
 
     /// The observation of `rank`, 0 for the smallest. `rank` is below `len`.
@@ -169,5 +176,77 @@ fn sum(values: &[f64], term: impl Fn(f64) -> f64) -> f64 {
             *lane += term(value);
         }
     }
-    lanes.iter().sum::<f64>() + rest
+    let (left, right) = lanes.split_at(LANES / 2);
+    left.iter().zip(right).map(|(left, right)| left + right).sum::<f64>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taught(values: &[f64]) -> Window {
+        let mut window = Window::default();
+        values.iter().for_each(|&value| window.learn(value));
+        window
+    }
+
+    /// Learns `values` and compares 1st quartile, median, 3rd quartile and median absolute deviation.
+    fn check(values: &[f64], expected: [f64; 4]) {
+        let window = taught(values);
+        let median = window.median().unwrap();
+        let quartiles = [window.quantile(0.25).unwrap(), median, window.quantile(0.75).unwrap()];
+        let [q1, q2, q3] = quartiles;
+        assert_eq!([q1, q2, q3, window.mad(median).unwrap()], expected, "{values:?}");
+    }
+
+    #[test]
+    fn quantiles_stand_between_ranks() {
+        check(&[3.0], [3.0, 3.0, 3.0, 0.0]);
+        check(&[3.0, 1.0], [1.5, 2.0, 2.5, 1.0]);
+        check(&[9.0, 1.0, 2.0], [1.5, 2.0, 5.5, 1.0]);
+        check(&[4.0, 1.0, 2.0, 3.0], [1.75, 2.5, 3.25, 1.0]);
+        check(&[5.0, 5.0, 5.0, 5.0, 900.0], [5.0, 5.0, 5.0, 0.0]);
+        check(&[1.0, 1.0, 2.0, 2.0, 4.0, 6.0, 9.0], [1.5, 2.0, 5.0, 1.0]);
+    }
+
+    #[test]
+    fn an_empty_window_knows_nothing() {
+        let window = Window::default();
+        assert!(window.is_empty());
+        assert_eq!((window.median(), window.quantile(0.5), window.mad(0.0)), (None, None, None));
+        assert_eq!(window.mean_and_std(), (0.0, 0.0));
+    }
+
+    #[test]
+    fn the_sixty_first_value_replaces_the_first() {
+        let values: Vec<_> = (0..61).map(f64::from).collect();
+        let window = taught(&values);
+        assert_eq!(window.len(), 60);
+        assert_eq!((window.quantile(0.0), window.quantile(1.0)), (Some(1.0), Some(60.0)));
+        assert_eq!(window.mean_and_std().0, 30.5);
+    }
+
+    #[test]
+    fn quantiles_outside_zero_and_one_are_the_extremes() {
+        let window = taught(&[1.0, 2.0, 3.0]);
+        assert_eq!((window.quantile(-1.0), window.quantile(7.0)), (Some(1.0), Some(3.0)));
+    }
+
+    #[test]
+    fn order_stays_a_sorted_permutation_whatever_leaves() {
+        let mut window = Window::default();
+        for step in 0..500_u32 {
+            // Runs of equal values, so that the one that leaves must be told from its equals.
+            window.learn(f64::from(step.wrapping_mul(2_654_435_761) >> 29));
+            let order = &window.order[..window.len()];
+            let mut slots = order.to_vec();
+            slots.sort_unstable();
+            assert!(slots.iter().enumerate().all(|(index, &slot)| index == usize::from(slot)), "{slots:?}");
+            assert!(
+                order
+                    .windows(2)
+                    .all(|pair| window.ring[usize::from(pair[0])] <= window.ring[usize::from(pair[1])])
+            );
+        }
+    }
 }

@@ -87,14 +87,14 @@ impl LinearTrend {
         let slope = product / square;
         let (residual, _) = average(around.map(|(time, value)| ((value - slope * time).powi(2), 0.0)));
         let line = Line { origin_ms, centre, mean, slope, sigma: residual.sqrt() };
-        (square > 0.0 && line.sigma.is_finite() && line.slope.is_finite()).then_some(line)
+        // Without two times the slope is 0 / 0, and whatever is not finite leaves residuals that are not.
+        line.sigma.is_finite().then_some(line)
     }
 
-    /// What is foreseen for `horizon_ms` after `now_ms`; `None` where there is no [line](Self::fit) or its
-    /// value there is not finite. For more than one horizon, fit once.
+    /// What is foreseen for `horizon_ms` after `now_ms`; `None` where there is no [line](Self::fit). For
+    /// more than one horizon, fit once.
     pub fn forecast(&self, now_ms: i64, horizon_ms: i64) -> Option<Band> {
-        let band = self.fit()?.at(now_ms.saturating_add(horizon_ms));
-        (band.lower.is_finite() && band.upper.is_finite()).then_some(band)
+        Some(self.fit()?.at(now_ms.saturating_add(horizon_ms)))
     }
 }
 
@@ -105,7 +105,8 @@ impl Line {
     }
 
     /// The value at `time_ms`, milliseconds since the Unix epoch, and the band around it, which has no
-    /// width where the observations lie on the line.
+    /// width where the observations lie on the line. Finite at any time: what can be fitted is below 1e155,
+    /// and its slope below 1e160 a second.
     pub fn at(&self, time_ms: i64) -> Band {
         let expected = self.mean + self.slope * (seconds_between(self.origin_ms, time_ms) - self.centre);
         let half = SIGMAS * self.sigma;
@@ -171,4 +172,116 @@ fn average(pairs: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
         sums = (sums.0 + first, sums.1 + second);
     }
     (sums.0 / count, sums.1 / count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: i64 = 1_767_571_200_000;
+
+    /// Observations at a step of one second, `value(second)` each.
+    fn taught(seconds: i64, value: impl Fn(f64) -> f64) -> LinearTrend {
+        let mut trend = LinearTrend::default();
+        for second in 0..seconds {
+            trend.learn(Sample { timestamp: START + second * 1000, value: value(second as f64) });
+        }
+        trend
+    }
+
+    fn close(one: f64, other: f64) -> bool {
+        one == other || (one - other).abs() <= 1e-9 * other.abs().max(1.0)
+    }
+
+    /// `noise` of ±1 in pairs that cancel, so that neither slope nor level moves: + − − + + − − +.
+    fn noise(second: f64) -> f64 {
+        if matches!(second as i64 % 4, 0 | 3) { 1.0 } else { -1.0 }
+    }
+
+    #[test]
+    fn a_line_is_found_and_followed() {
+        let trend = taught(250, |second| 7.0 - 0.5 * second);
+        assert_eq!(trend.len(), 100);
+        assert!(close(trend.fit().unwrap().slope(), -0.5));
+        let band = trend.forecast(START + 249_000, 3_600_000).unwrap();
+        assert!(close(band.expected, 7.0 - 0.5 * 3849.0), "{band:?}");
+        assert!(close(band.upper, band.lower));
+    }
+
+    #[test]
+    fn the_band_is_two_deviations_of_the_residuals_wide() {
+        let band = taught(100, |second| 3.0 * second + noise(second)).forecast(START, 0).unwrap();
+        assert!(close(band.expected, 0.0) && close(band.upper, 2.0) && close(band.lower, -2.0), "{band:?}");
+    }
+
+    #[test]
+    fn nothing_is_foreseen_from_too_little() {
+        assert!(LinearTrend::default().is_empty());
+        assert_eq!(LinearTrend::default().forecast(START, 1000), None);
+        assert_eq!(taught(9, |second| second).forecast(START, 1000), None);
+        assert!(taught(10, |second| second).forecast(START, 1000).is_some());
+        let mut same_time = LinearTrend::default();
+        (0..50).for_each(|index| same_time.learn(Sample { timestamp: START, value: f64::from(index) }));
+        assert_eq!(same_time.fit(), None);
+    }
+
+    #[test]
+    fn what_overflows_is_not_foreseen() {
+        assert_eq!(taught(20, |second| if second < 9.0 { -1e308 } else { 1e308 }).fit(), None);
+        let steep = taught(20, |second| if second < 9.0 { -1e153 } else { 1e153 });
+        assert!(steep.forecast(i64::MAX, i64::MAX).unwrap().upper.is_finite());
+    }
+
+    #[test]
+    fn the_ends_of_time_are_far_apart() {
+        let mut ends = LinearTrend::default();
+        for index in 0..20 {
+            let timestamp = if index % 2 == 0 { i64::MIN } else { i64::MAX };
+            ends.learn(Sample { timestamp, value: f64::from(index) });
+        }
+        let slope = ends.fit().unwrap().slope();
+        assert!(slope > 0.0 && slope < 1e-15, "{slope}");
+    }
+
+    /// Fits `value` over 100 seconds and compares the breach of `limit` within a minute after the last.
+    fn check(value: impl Fn(f64) -> f64, limit: Limit, seconds: f64, confidence: &str) {
+        let line = taught(100, value).fit().unwrap();
+        let breach = line.breach(limit, START + 99_000, 60_000);
+        assert!(close(breach.seconds, seconds), "{breach:?}, not {seconds}");
+        assert_eq!(breach.confidence.map_or("none", Confidence::name), confidence, "{limit:?}");
+        assert_eq!(line.breach_seconds(limit, START + 99_000), breach.seconds);
+    }
+
+    #[test]
+    fn an_upper_limit_is_crossed_by_what_rises() {
+        check(|second| second, Limit::Upper(129.0), 30.0, "high");
+        check(|second| second, Limit::Upper(159.0), 60.0, "high");
+        check(|second| second, Limit::Upper(199.0), 100.0, "none");
+        check(|second| second, Limit::Upper(90.0), 0.0, "high");
+        check(|second| -second, Limit::Upper(1.0), f64::INFINITY, "none");
+        check(|second| second + noise(second), Limit::Upper(160.0), 61.0, "medium");
+        check(|second| second + noise(second), Limit::Upper(162.0), 63.0, "none");
+    }
+
+    #[test]
+    fn a_lower_limit_is_crossed_by_what_falls() {
+        check(|second| 200.0 - second, Limit::Lower(71.0), 30.0, "high");
+        check(|second| 200.0 - second, Limit::Lower(1.0), 100.0, "none");
+        check(|second| 200.0 - second, Limit::Lower(101.0), 0.0, "high");
+        check(|second| second, Limit::Lower(0.0), f64::INFINITY, "none");
+        check(|second| -second + noise(second), Limit::Lower(-160.0), 61.0, "medium");
+    }
+
+    #[test]
+    fn the_edge_of_a_band_that_moves_away_is_already_over() {
+        check(|second| second + noise(second), Limit::Lower(98.0), f64::INFINITY, "medium");
+        check(|_| 5.0, Limit::Upper(5.0), 0.0, "high");
+        check(|_| 5.0, Limit::Upper(6.0), f64::INFINITY, "none");
+        check(|second| 5.0 + noise(second), Limit::Upper(6.0), f64::INFINITY, "medium");
+    }
+
+    #[test]
+    fn the_points_take_as_much_as_stated() {
+        assert_eq!(size_of::<[Sample; CAPACITY]>(), 1600);
+    }
 }

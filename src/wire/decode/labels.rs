@@ -76,10 +76,20 @@ pub(super) fn arrange(
     Ok(length)
 }
 
-/// Appends the run of `labels` that were arranged.
-pub(super) fn push_run(run: &mut Vec<u8>, labels: &[LabelText], request: &[u8]) {
+/// Appends the run of `labels` that were arranged, `length` bytes.
+pub(super) fn push_run(run: &mut Vec<u8>, labels: &[LabelText], request: &[u8], length: usize) {
+    run.reserve(length);
     for label in labels {
-        push_label(run, label.name.of(request), label.value.of(request));
+        let (name, value) = (label.name.of(request), label.value.of(request));
+        let inner = name.len() + value.len() + 4;
+        if inner < 0x80 {
+            run.extend_from_slice(&[0x0a, inner as u8, 0x0a, name.len() as u8]);
+            run.extend_from_slice(name);
+            run.extend_from_slice(&[0x12, value.len() as u8]);
+            run.extend_from_slice(value);
+        } else {
+            push_label(run, name, value);
+        }
     }
 }
 
@@ -108,10 +118,12 @@ fn precedes(left: &[u8], right: &[u8]) -> bool {
     }
 }
 
-/// Whether all texts of a run are UTF-8. Tags and lengths below 128 are ASCII, so that most runs are
-/// decided in one sweep.
+/// Whether all texts of a run are UTF-8.
+///
+/// Each text stands between ASCII tags and lengths, so a run that is UTF-8 as a whole has good texts. Only
+/// lengths of two bytes, which are not UTF-8 behind a tag, need a look at each text.
 fn is_text(run: &[u8]) -> bool {
-    if run.is_ascii() {
+    if run.is_ascii() || std::str::from_utf8(run).is_ok() {
         return true;
     }
     let mut rest = run;

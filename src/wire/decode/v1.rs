@@ -19,7 +19,10 @@ enum Labels {
 }
 
 pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
-    Fields::over(&raw)?;
+    // Built runs stand behind the request, and offsets have 32 bits.
+    if raw.len().saturating_add(limits.canonical_bytes_max) > u32::MAX as usize {
+        return Err(SyntaxError::TooLong { size: raw.len() }.into());
+    }
     let request = Span { start: 0, end: raw.len() as u32 };
     let mut intake = Intake::new(limits, latest);
     let mut batch = Batch::over(raw);
@@ -69,7 +72,7 @@ fn series(
         Ok(Labels::Arranged(length)) => {
             intake.build(length)?;
             built.clear();
-            push_run(built, &intake.labels, batch.bytes());
+            push_run(built, &intake.labels, batch.bytes(), length);
             let start = batch.bytes().len();
             batch.bytes_mut().extend_from_slice(built);
             start..batch.bytes().len()
@@ -85,13 +88,20 @@ fn read(
     request: &[u8],
     message: Span,
 ) -> Result<Result<Labels, Refusal>, Malformed> {
-    let run = canonical_prefix(message.of(request), intake.limits);
-    let behind = message.start + run.unwrap_or(0) as u32;
-    let mut in_place = run.is_some();
-    let mut fields = Fields::within(request, Span { start: behind, ..message });
+    let length = canonical_prefix(message.of(request), intake.limits).unwrap_or(0);
+    let prefix = Span { end: message.start + length as u32, ..message };
+    let mut count = 0_usize;
+    let mut fields = Fields::within(request, Span { start: prefix.end, ..message });
     while let Some(field) = fields.next_field()? {
         match field.number {
-            1 => in_place = false,
+            1 => {
+                if count == 0 {
+                    count += gather(intake, request, prefix)?;
+                }
+                count += 1;
+                intake.labels_counted(count)?;
+                gather_one(intake, request, field.bytes()?)?;
+            }
             2 => intake.sample(request, field.bytes()?, Protocol::V1)?,
             3 => {
                 exemplar(request, field.bytes()?)?;
@@ -101,41 +111,44 @@ fn read(
             _ => {}
         }
     }
-    if in_place {
-        return Ok(Ok(Labels::InPlace(message.start as usize..behind as usize)));
-    }
-    Ok(collect(intake, request, message)?.map(Labels::Arranged))
+    Ok(match (length, count) {
+        (1.., 0) => Ok(Labels::InPlace(prefix.start as usize..prefix.end as usize)),
+        _ => judge(intake, request, count).map(Labels::Arranged),
+    })
 }
 
-/// Gathers the labels of a series from wherever they stand in it and arranges them.
-fn collect(
-    intake: &mut Intake<'_>,
-    request: &[u8],
-    message: Span,
-) -> Result<Result<usize, Refusal>, SyntaxError> {
-    let limits = intake.limits;
+/// Gathers the labels of a canonical prefix that turned out not to be all, and counts them.
+fn gather(intake: &mut Intake<'_>, request: &[u8], prefix: Span) -> Result<usize, SyntaxError> {
     let mut count = 0;
-    let mut fields = Fields::within(request, message);
+    let mut fields = Fields::within(request, prefix);
     while let Some(field) = fields.next_field()? {
-        if field.number == 1 {
-            let text = label(request, field.bytes()?)?;
-            count += 1;
-            if count <= limits.labels_max {
-                intake.labels.push(text);
-            }
-        }
+        gather_one(intake, request, field.bytes()?)?;
+        count += 1;
     }
-    if count > limits.labels_max {
-        return Ok(Err(Refusal::TooManyLabels));
+    Ok(count)
+}
+
+/// Reads a label, and keeps it unless there are too many already.
+fn gather_one(intake: &mut Intake<'_>, request: &[u8], message: Span) -> Result<(), SyntaxError> {
+    let text = label(request, message)?;
+    if intake.labels.len() < intake.limits.labels_max {
+        intake.labels.push(text);
+    }
+    Ok(())
+}
+
+/// Checks and arranges the labels that were gathered of `count`. Returns the length of their run.
+fn judge(intake: &mut Intake<'_>, request: &[u8], count: usize) -> Result<usize, Refusal> {
+    if count > intake.limits.labels_max {
+        return Err(Refusal::TooManyLabels);
     }
     for label in &intake.labels {
-        if let Err(refusal) = check(*label, request, limits) {
-            return Ok(Err(refusal));
-        }
+        check(*label, request, intake.limits)?;
     }
-    Ok(arrange(&mut intake.labels, request, limits))
+    arrange(&mut intake.labels, request, intake.limits)
 }
 
+#[inline]
 fn label(request: &[u8], message: Span) -> Result<LabelText, SyntaxError> {
     let mut text = LabelText::default();
     let mut fields = Fields::within(request, message);

@@ -53,7 +53,7 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
                 Ok((length, kind)) => {
                     intake.build(length)?;
                     let start = batch.bytes().len();
-                    push_run(batch.bytes_mut(), &intake.labels, &raw);
+                    push_run(batch.bytes_mut(), &intake.labels, &raw, length);
                     let end = batch.bytes().len();
                     intake.accept(&mut batch, start..end, kind);
                 }
@@ -86,6 +86,7 @@ fn series(
             _ => {}
         }
     }
+    intake.labels_counted(refs.count / 2)?;
     Ok(judge(intake, request, symbols, refs).and_then(|length| {
         metadata.check(symbols)?;
         match (intake.has_samples(), intake.has_histograms()) {

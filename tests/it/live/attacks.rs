@@ -18,11 +18,15 @@ fn check(body: &[u8], complaint: &str) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let promantis = stack::promantis(dir.path(), free_addr(), "");
     let before = promantis.peak_memory();
-    let quickest = (0..TRIES).map(|_| attack(&promantis, body, complaint)).min();
+    let first = attack(&promantis, body, complaint);
     let grown = promantis.peak_memory() - before;
-    eprintln!("{complaint}: {quickest:?}, {} KiB", grown / 1024);
-    assert!(quickest.is_some_and(|time| time < ANSWER_WITHIN), "answered after {quickest:?}");
     assert!(grown < MEMORY_MAX, "peak memory grew by {grown} bytes");
+    let quickest = (0..TRIES).map(|_| attack(&promantis, body, complaint)).fold(first, Duration::min);
+    assert!(quickest < ANSWER_WITHIN, "answered after {quickest:?}");
+    // The allocator keeps a heap for each thread that answers; beyond them, attacks do not add up.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let grown = promantis.peak_memory() - before;
+    assert!(grown < threads * MEMORY_MAX, "peak memory grew by {grown} bytes in {TRIES} attacks");
 
     let good = snap::raw::Encoder::new().compress_vec(&one_sample()).expect("it is small");
     assert_eq!(promantis.post("/api/v1/write", &good).status, 204, "it serves afterwards");

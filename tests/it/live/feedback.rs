@@ -39,9 +39,9 @@ remote_write:
     until(PATIENCE, "a minute of scores", || query(&prometheus, rounds).pop().filter(|it| it.1 >= ROUNDS));
 
     assert_eq!(query(&prometheus, "{metric_name=~\"ml_.*\"}"), [], "derived from derived");
-    // Two of the application, and five that Prometheus adds to each target.
+    // Two of the application, and up to five that Prometheus adds to each target.
     let scores = query(&prometheus, "count(ml_anomaly_score)");
-    assert!((5.0..=7.0).contains(&scores[0].1), "{scores:?} is a score for each scraped series");
+    assert!((2.0..=7.0).contains(&scores[0].1), "{scores:?} is one score for a scraped series");
     promantis.metric(SKIPPED)
 }
 

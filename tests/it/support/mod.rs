@@ -1,8 +1,11 @@
-//! What live tests stand on: real peers, a small exporter, HTTP.
+//! What integration tests share.
 
+pub(crate) mod client;
 pub(crate) mod exporter;
 pub(crate) mod http;
 pub(crate) mod peers;
+pub(crate) mod receiver;
+pub(crate) mod server;
 pub(crate) mod stack;
 pub(crate) mod target;
 pub(crate) mod until;
