@@ -7,5 +7,4 @@ pub(crate) mod peers;
 pub(crate) mod receiver;
 pub(crate) mod server;
 pub(crate) mod stack;
-pub(crate) mod target;
 pub(crate) mod until;
