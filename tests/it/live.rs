@@ -2,6 +2,7 @@
 
 mod alerts;
 mod attacks;
+mod demo;
 mod examples;
 mod feedback;
 mod reload;

@@ -50,7 +50,16 @@ impl Peer {
     /// Starts a program and waits until it is ready. Keeps its log in `dir`.
     #[track_caller]
     pub(crate) fn start(program: &Program<'_>, dir: &Path, arguments: &[String]) -> Self {
-        let Program { name, addr, ready } = *program;
+        let mut peer = Self::spawn(program, dir, arguments);
+        let ready = format!("{} is ready", program.name);
+        until(PATIENCE, &ready, || peer.is_ready(program.ready).then_some(()));
+        peer
+    }
+
+    /// Starts a program. Keeps its log, and what it prints, in `dir`.
+    #[track_caller]
+    pub(crate) fn spawn(program: &Program<'_>, dir: &Path, arguments: &[String]) -> Self {
+        let Program { name, addr, .. } = *program;
         let base = Path::new(name).file_name().expect("a program has a name").to_string_lossy();
         let log = dir.join(format!("{base}-{}.log", addr.port()));
         let file = File::create(&log).expect("the directory can be written");
@@ -64,15 +73,19 @@ impl Peer {
         let child = spawned.unwrap_or_else(|error| {
             panic!("start {name}: {error}; the live tests need the packages that tests/run installs")
         });
-        let mut peer = Self { addr, child, log };
-        until(PATIENCE, &format!("{name} is ready"), || peer.is_ready(ready).then_some(()));
-        peer
+        Self { addr, child, log }
     }
 
     fn is_ready(&mut self, path: &str) -> bool {
+        self.check();
+        http::get(self.addr, path).is_ok_and(|reply| reply.status == 200)
+    }
+
+    /// Fails when it has ended.
+    #[track_caller]
+    pub(crate) fn check(&mut self) {
         let ended = self.child.try_wait().expect("a child can be asked for");
         assert!(ended.is_none(), "{self:?} ended with {ended:?}");
-        http::get(self.addr, path).is_ok_and(|reply| reply.status == 200)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -94,8 +107,9 @@ impl Peer {
 
     /// Sends a signal, such as `TERM` or `HUP`.
     pub(crate) fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([format!("-{signal}"), self.pid().to_string()]).status();
-        assert!(sent.expect("kill can be started").success(), "{self:?} takes no signal");
+        // The shell's own `kill`; the program of that name is not installed everywhere.
+        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.pid())]).status();
+        assert!(sent.expect("a shell can be started").success(), "{self:?} takes no signal");
     }
 
     /// Waits until it has ended by itself.
