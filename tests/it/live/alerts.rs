@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -162,13 +161,4 @@ fn fires(stack: &Stack, name: &str, metric: &str, monitor: &str) {
     for (label, value) in expected {
         assert_eq!(labels.get(label).map(String::as_str), Some(value), "{label} of {labels:?}");
     }
-}
-
-#[test]
-fn what_is_hurried_is_still_a_valid_configuration() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let rules = stack::write(dir.path(), "rules.yml", &hurried(&read("rules.yml")));
-    super::examples::check("promtool", &["check", "rules", &rules]);
-    assert!(!hurried(&read("rules.yml")).contains("for: 1m"), "rules wait in seconds");
-    assert!(Path::new(&rules).exists());
 }

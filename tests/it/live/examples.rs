@@ -7,7 +7,7 @@ use crate::support::stack::example;
 
 /// Runs a program that checks files, in the directory of the examples.
 #[track_caller]
-pub(super) fn check(program: &str, arguments: &[&str]) {
+fn check(program: &str, arguments: &[&str]) {
     let directory = example("");
     let output = Command::new(program).args(arguments).current_dir(directory).output();
     let output = output.unwrap_or_else(|error| panic!("start {program}: {error}; tests/run installs it"));
