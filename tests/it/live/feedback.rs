@@ -47,9 +47,12 @@ remote_write:
 
 #[test]
 fn closed_loop_never_derives_from_derived() {
-    let [without, with] = ["", RULE].map(|relabel| std::thread::spawn(move || close_the_loop(relabel)));
-    let without = without.join().expect("the loop without the rule is checked");
-    let with = with.join().expect("the loop with the rule is checked");
+    // A scope waits for both, so that one that fails leaves no programs of the other behind.
+    let (without, with) = std::thread::scope(|scope| {
+        let [without, with] = ["", RULE].map(|relabel| scope.spawn(move || close_the_loop(relabel)));
+        let without = without.join().expect("the loop without the rule is checked");
+        (without, with.join().expect("the loop with the rule is checked"))
+    });
     assert!(without.is_some_and(|skipped| skipped > ROUNDS), "without the rule: {without:?}");
     assert_eq!(with, None, "with the rule");
 }
