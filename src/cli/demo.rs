@@ -78,9 +78,9 @@ pub(super) struct Options {
     /// promantis, on free ports and in a temporary directory, until it is interrupted.
     #[arg(long, conflicts_with_all = ["seed", "days", "listen", "exit", "json", "end"])]
     stack: bool,
-    /// When the made-up past ends, Unix seconds, rounded down to a minute; the same seed and end give the same
-    /// report. Left out: now.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..=4_102_444_800))]
+    /// When the made-up past ends, Unix seconds, not in the future; rounded down to a minute. The same seed and end
+    /// give the same report. Left out: now.
+    #[arg(long, value_name = "SECONDS")]
     end: Option<i64>,
 }
 
@@ -88,20 +88,31 @@ pub(super) fn run(options: Options) -> Result<(), Failure> {
     if options.stack {
         return stack::run();
     }
+    let end = end(options.end)?;
     let config = config::parse(CONFIGURATION)?;
     let config = config::Config { listen: options.listen, ..config };
     runtime()?.block_on(async {
         let source = Source { path: None, listen: Some(options.listen) };
         let app = App::start(config, source).await?;
-        let outcome = show(&options, app.addr()).await;
+        let outcome = show(&options, end, app.addr()).await;
         app.stop().await;
         Ok(outcome?)
     })
 }
 
+/// When the past ends, Unix milliseconds, on a full minute.
+fn end(asked: Option<i64>) -> Result<i64, Failure> {
+    let now = unix_ms();
+    match asked.map(|seconds| seconds.saturating_mul(1000)) {
+        Some(end) if end > now => {
+            Err(Failure::Usage(format!("--end {} is in the future, it is {} now", end / 1000, now / 1000)))
+        }
+        end => Ok(end.unwrap_or(now).div_euclid(MINUTE_MS) * MINUTE_MS),
+    }
+}
+
 /// Runs the demo against the promantis at `addr`.
-async fn show(options: &Options, addr: SocketAddr) -> anyhow::Result<()> {
-    let end = options.end.map_or_else(unix_ms, |seconds| seconds * 1000).div_euclid(MINUTE_MS) * MINUTE_MS;
+async fn show(options: &Options, end: i64, addr: SocketAddr) -> anyhow::Result<()> {
     let start = end - i64::from(options.days) * DAY_MS;
     let schedule = Schedule::new(options.seed, start, end);
     let mut world = World::new(options.seed, start, schedule.clone());

@@ -3,11 +3,13 @@
 mod config;
 mod conformance;
 mod decoder;
+mod demo;
 mod detectors;
 mod live;
 mod readme;
 mod receiving;
 mod reference;
+mod scrape;
 mod sender;
 mod support;
 mod tidy;

@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 use promantis::edge::limits::ReceiveLimits;
 
 use crate::support::client::{self, Connection, Reply, V1, V2, V2Body};
-use crate::support::server::{Settings, TestServer};
+use crate::support::server::{ServerProcess, Settings, TestServer};
 
 /// Long enough to be noticed, short enough to be awaited.
 const SHORT: Duration = Duration::from_millis(60);
-/// What a hostile request may take; code without optimisation is given more.
+/// What a hostile request may take, the best of [`TRIES`] on a machine that does other things as well; code
+/// without optimisation is given more.
 const SHED_WITHIN: Duration = Duration::from_millis(if cfg!(debug_assertions) { 15_000 } else { 100 });
+const TRIES: usize = 5;
+/// How much memory a hostile request may make a process take.
+const GROWTH_BYTES_MAX: u64 = 32 << 20;
 
 fn server_with(limits: ReceiveLimits) -> TestServer {
     TestServer::start_with(Settings { limits, ..Settings::default() })
@@ -146,14 +150,22 @@ const BOMB: &str =
     "97eab4890a170a085f5f6e616d655f5f120b746573745f6d6574726963121009000000000000f03f10d48fc9b2a333";
 
 #[test]
-fn bombs_are_refused_at_once() {
-    let server = TestServer::start();
+fn bombs_are_refused_at_once_and_in_little_memory() {
     let check = |name: &str, content_type: &str, body: &[u8], fragment: &str| {
-        let started = Instant::now();
-        let reply = client::post(server.addr, content_type, body);
-        let elapsed = started.elapsed();
-        assert_refused(&reply, 400, fragment);
-        assert!(elapsed < SHED_WITHIN, "{name} took {elapsed:?}");
+        let server = ServerProcess::spawn();
+        assert_eq!(client::post(server.addr, V1, &good_body()).status, 204);
+        let before = server.peak_bytes();
+        let attempt = || {
+            let started = Instant::now();
+            assert_refused(&client::post(server.addr, content_type, body), 400, fragment);
+            started.elapsed()
+        };
+        let first = attempt();
+        let growth = server.peak_bytes() - before;
+        let best = std::iter::repeat_with(attempt).take(TRIES - 1).fold(first, Duration::min);
+        println!("{name}: {best:?}, {} KiB", growth >> 10);
+        assert!(best < SHED_WITHIN, "{name} took {best:?}");
+        assert!(growth < GROWTH_BYTES_MAX, "{name} took {growth} bytes of memory");
     };
     let digits = BOMB.as_bytes().chunks(2).filter_map(|pair| std::str::from_utf8(pair).ok());
     let bomb: Vec<u8> = digits.filter_map(|pair| u8::from_str_radix(pair, 16).ok()).collect();
@@ -166,7 +178,17 @@ fn bombs_are_refused_at_once() {
     check("empty labels", V1, &client::snappy(&one_series), "label");
     let empty_symbols = client::snappy(&[0x22, 0x00].repeat(8 << 20));
     check("empty symbols", V2, &empty_symbols, "symbols");
-    assert!(server.accepted().is_empty());
+}
+
+#[test]
+fn a_peer_that_does_not_take_its_answers_is_let_go() {
+    let server = server_with(ReceiveLimits { idle_timeout: SHORT, ..ReceiveLimits::default() });
+    let mut connection = Connection::open(server.addr);
+    let query = "q".repeat(8000);
+    let request = format!("GET /api/v1/echo?{query} HTTP/1.1\r\nHost: t\r\n\r\n");
+    let sent = (0..100_000).take_while(|_| connection.send(request.as_bytes())).count();
+    assert!(sent < 100_000, "answers that nobody reads are bounded by buffers");
+    server.wait_for_metric("promantis_connections", 0.0);
 }
 
 #[test]

@@ -85,8 +85,12 @@ pub(super) struct Observed {
 impl Report {
     pub(super) fn new(run: Run, schedule: &Schedule, observed: Observed) -> Self {
         let happened: Vec<_> = schedule.faults.iter().filter(|fault| fault.start < run.end).collect();
-        let flags: Vec<_> =
-            observed.episodes.iter().rev().map(|episode| explain(episode, &happened, &schedule.deploys)).collect();
+        let flags: Vec<_> = observed
+            .episodes
+            .iter()
+            .rev()
+            .map(|episode| explain(episode, &happened, &schedule.deploys))
+            .collect();
         let false_alarms = count(&flags, observed.signals.iter().map(|it| u64::from(it.observations)).sum());
         Self {
             faults: happened.into_iter().map(|fault| find(fault, &observed)).collect(),

@@ -44,7 +44,11 @@ pub(super) fn report(report: &Report) -> String {
         report.deploys
     ));
     if report.flags_raised > report.flags.len() as u64 {
-        line(format!("{} flags were raised, of which the last {} are known", report.flags_raised, report.flags.len()));
+        line(format!(
+            "{} flags were raised, of which the last {} are known",
+            report.flags_raised,
+            report.flags.len()
+        ));
     }
     text
 }

@@ -79,7 +79,13 @@ impl World {
         for (index, service) in SERVICES.into_iter().enumerate() {
             let instance = format!("10.0.3.{}:8080", 11 + index);
             let named = |name, extra| {
-                [("__name__", name), ("job", "shop"), ("instance", instance.as_str()), ("service", service), extra]
+                [
+                    ("__name__", name),
+                    ("job", "shop"),
+                    ("instance", instance.as_str()),
+                    ("service", service),
+                    extra,
+                ]
             };
             let (per_second, seconds) = (REQUESTS[index], SECONDS[index]);
             let none = ("", "");
@@ -97,7 +103,12 @@ impl World {
         add("node", Process::Temperature, &node("node_hwmon_temp_celsius", ("sensor", "temp1")));
         add("node", Process::Disk, &node("node_filesystem_avail_bytes", ("mountpoint", "/var/lib")));
         add("node", Process::Up, &node("up", ("", "")));
-        let queue = [("__name__", "queue_depth"), ("job", "broker"), ("instance", "broker-1:9419"), ("queue", "orders")];
+        let queue = [
+            ("__name__", "queue_depth"),
+            ("job", "broker"),
+            ("instance", "broker-1:9419"),
+            ("queue", "orders"),
+        ];
         add("orders", Process::Queue, &queue);
         Self { now: start, series, schedule }
     }
@@ -156,7 +167,11 @@ impl Process {
                 *seconds * (0.7 + 0.3 * now.load) * spike * (0.05 * slow + 0.04 * fast).exp()
             }
             Self::Memory { base, since_collection } => {
-                *since_collection = if restarts || *since_collection > 90.0 { 0.0 } else { *since_collection + 2.0 + 0.5 * slow };
+                *since_collection = if restarts || *since_collection > 90.0 {
+                    0.0
+                } else {
+                    *since_collection + 2.0 + 0.5 * slow
+                };
                 let leaked = now.during(Kind::MemoryLeak, service).map_or(0.0, |progress| 900.0 * progress);
                 *base + (since_collection.max(0.0) + leaked + 3.0 * fast) * MIB
             }

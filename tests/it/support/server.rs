@@ -1,6 +1,8 @@
 //! A server in this process, with the journal it writes to.
 
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,5 +114,59 @@ impl TestServer {
             assert!(std::time::Instant::now() < deadline, "{name} is {}, not {value}", self.metric(name));
             std::thread::yield_now();
         }
+    }
+}
+
+/// Set for the process that [`ServerProcess`] starts.
+const IS_SERVER: &str = "PROMANTIS_TEST_SERVES";
+
+/// A server in a process of its own, so that its memory can be told from that of other tests.
+pub(crate) struct ServerProcess {
+    pub(crate) addr: SocketAddr,
+    child: Child,
+    /// Held open, so that the process can end with a last word.
+    _output: BufReader<ChildStdout>,
+}
+
+impl ServerProcess {
+    /// Starts this very test binary to run [`serves_when_asked_to`] alone.
+    pub(crate) fn spawn() -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("the test binary has a path"))
+            .args(["--exact", "support::server::serves_when_asked_to", "--nocapture"])
+            .env(IS_SERVER, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the test binary can be run again");
+        let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let lines = output.by_ref().lines().map_while(Result::ok);
+        let addr = lines.filter_map(|line| line.split_once("listens on ")?.1.parse().ok()).next();
+        Self { addr: addr.expect("the server says where it listens"), child, _output: output }
+    }
+
+    /// The most memory the process ever held, in bytes.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the process runs");
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        kib.expect("the kernel tells").trim().parse::<u64>().expect("a number") << 10
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // It ends with its input; waiting only clears up after it.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Does nothing in an ordinary run.
+#[test]
+fn serves_when_asked_to() {
+    if std::env::var_os(IS_SERVER).is_some() {
+        let server = TestServer::start();
+        println!("listens on {}", server.addr);
+        std::io::stdin().read_to_end(&mut Vec::new()).expect("the parent holds the other end");
     }
 }
