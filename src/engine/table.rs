@@ -208,7 +208,8 @@ impl Admission {
         }
         let elapsed = arrival.saturating_sub(self.refilled).max(0) as f64 / 1000.0;
         self.refilled = self.refilled.max(arrival);
-        self.tokens = (self.tokens + elapsed * self.per_second).min((self.per_second * BURST_SECONDS).max(1.0));
+        self.tokens =
+            (self.tokens + elapsed * self.per_second).min((self.per_second * BURST_SECONDS).max(1.0));
         if self.tokens < 1.0 {
             return Err(Skip::SeriesRate);
         }
