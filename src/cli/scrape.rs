@@ -109,7 +109,7 @@ impl Watch {
     /// Scrapes `count` times, or until it is dropped.
     async fn run(&mut self, count: Option<u64>) -> anyhow::Result<()> {
         let mut ticks = tokio::time::interval(self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while count.is_none_or(|count| self.scrapes < count) {
             ticks.tick().await;
             let scraped = self.scraper.scrape(unix_ms()).await;
@@ -138,14 +138,14 @@ impl Watch {
     }
 
     fn summarise(&self) {
-        let Self { scrapes, failed, .. } = self;
-        let last = self.last.as_ref().map(|last| match last.trouble() {
-            Some(trouble) => format!("{} samples, {trouble}", last.samples),
-            None => format!("{} samples", last.samples),
-        });
+        let Self { scrapes, failed, last, .. } = self;
         let (raised, open) = self.flags.counts();
-        let last = last.unwrap_or_else(|| "none".to_owned());
-        eprintln!("{scrapes} scrapes, {failed} failed; last: {last}; flags: {raised} raised, {open} open");
+        let samples = last.as_ref().map_or(0, |last| last.samples);
+        let trouble = last.as_ref().and_then(Scraped::trouble).map(|trouble| format!("; {trouble}"));
+        let trouble = trouble.unwrap_or_default();
+        eprintln!(
+            "scrapes: {scrapes}, failed: {failed}; flags raised: {raised}, open: {open}; samples: {samples}{trouble}"
+        );
     }
 
     /// Tells what was judged while stopping, and whether there was anything to judge.

@@ -12,10 +12,10 @@ pub use client::{BODY_BYTES_MAX, Unheard};
 pub use target::{BadTarget, Target};
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use client::{Answer, Client};
-use rounds::Rounds;
+use rounds::{Round, Rounds};
 
 use super::journal::{Entry, Full, Journal};
 use super::limits::ReceiveLimits;
@@ -75,24 +75,23 @@ impl Scraper {
 
     /// Scrapes once, as of `now` in Unix milliseconds, and appends what it brought to the journal.
     ///
-    /// Ends within the target's timeout and the time to parse; nothing is kept if it is dropped before.
+    /// Ends within the target's timeout and the time to read the page; nothing is kept if it is dropped before.
     pub async fn scrape(&mut self, now: i64) -> Scraped {
         let begin = Instant::now();
-        let page = match self.client.fetch(&self.target).await {
-            Ok(answer) => read(answer, now).await,
-            Err(unheard) => Err(unheard.into()),
-        };
-        let scraped = self.take(page, now, begin.elapsed());
+        let answer = self.client.fetch(&self.target).await;
+        let rounds = self.rounds.clone();
+        // Beside the runtime's threads: a large page takes seconds.
+        let digested = tokio::task::spawn_blocking(move || digest(&rounds, answer, now, begin)).await;
+        let (page, round) = digested.unwrap_or_else(|error| {
+            let lost = Unheard::Lost(error.to_string());
+            (Err(lost.into()), self.rounds.assemble(None, now, begin.elapsed()))
+        });
+        let scraped = self.take(page, round, now);
         self.tell(&scraped);
         scraped
     }
 
-    fn take(&mut self, page: Result<Page, ScrapeFailed>, now: i64, took: Duration) -> Scraped {
-        let (page, failure) = match page {
-            Ok(page) => (Some(page), None),
-            Err(failed) => (None, Some(failed)),
-        };
-        let round = self.rounds.assemble(page.as_ref(), now, took);
+    fn take(&mut self, page: Result<Page, ScrapeFailed>, round: Round, now: i64) -> Scraped {
         let (repeated, ended) = (round.repeated, round.ended);
         let written = round.batch.samples().len() as u64;
         let full = self.journal.append(now, Entry::Request { batch: round.batch }).err();
@@ -100,7 +99,10 @@ impl Scraper {
             self.metrics.samples_received.inc_by(written);
             self.rounds.commit(round.live);
         }
-        let (samples, rejected) = page.map_or((0, Rejected::default()), |it| (it.samples.len(), it.rejected));
+        let (samples, rejected, failure) = match page {
+            Ok(page) => (page.samples.len(), page.rejected, None),
+            Err(failed) => (0, Rejected::default(), Some(failed)),
+        };
         Scraped { samples, rejected, repeated, ended, failure, full }
     }
 
@@ -138,7 +140,7 @@ impl Scraped {
         match (&self.failure, &self.full, self.rejected.first.first()) {
             (Some(failed), _, _) => Some(failed.to_string()),
             (None, Some(full), _) => Some(full.to_string()),
-            (None, None, Some(first)) => Some(format!("{lines} lines of the page were rejected; {first}")),
+            (None, None, Some(first)) => Some(format!("{lines} of the lines rejected; {first}")),
             (None, None, None) if self.repeated > 0 => {
                 Some(format!("{} samples repeat a series of the page and were passed over", self.repeated))
             }
@@ -147,11 +149,21 @@ impl Scraped {
     }
 }
 
-/// Parses a page beside the runtime's threads: a large one takes seconds.
-async fn read(answer: Answer, now: i64) -> Result<Page, ScrapeFailed> {
+/// What an answer says, and the batch that it makes.
+fn digest(
+    rounds: &Rounds,
+    answer: Result<Answer, Unheard>,
+    now: i64,
+    begin: Instant,
+) -> (Result<Page, ScrapeFailed>, Round) {
+    let page = answer.map_err(ScrapeFailed::from).and_then(|answer| read(&answer, now));
+    let round = rounds.assemble(page.as_ref().ok(), now, begin.elapsed());
+    (page, round)
+}
+
+fn read(answer: &Answer, now: i64) -> Result<Page, ScrapeFailed> {
     let latest = now.saturating_add(ReceiveLimits::default().future_ms_max);
-    let parse = move || exposition::parse(&answer.body, answer.format, &Limits::default(), latest);
-    let page = tokio::task::spawn_blocking(parse).await.map_err(|error| Unheard::Lost(error.to_string()))?;
+    let page = exposition::parse(&answer.body, answer.format, &Limits::default(), latest);
     match page.rejected.first.first() {
         Some(first) if page.samples.is_empty() => Err(ScrapeFailed::Nonsense { first: first.clone() }),
         _ => Ok(page),

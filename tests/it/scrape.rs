@@ -144,7 +144,7 @@ fn a_page_of_nonsense_fails_and_a_page_with_some_is_taken_without_it() {
     let mut bench = Bench::new(exporter(|_, stream| page(stream, "a 1\nb one\nc 3\nc 4\n")));
     let scraped = bench.scrape();
     assert_eq!((scraped.samples, scraped.rejected.lines, scraped.repeated), (3, 1, 1));
-    let said = "1 lines of the page were rejected; line 2: expected a value, found \"one\"";
+    let said = "1 of the lines rejected; line 2: expected a value, found \"one\"";
     assert_eq!(scraped.trouble().as_deref(), Some(said));
     assert_eq!(bench.batch(), ["up 1", "scrape_samples_scraped 3", "a 1", "c 3"]);
     assert_eq!(bench.outcomes("partial"), 1);
@@ -193,7 +193,7 @@ fn a_page_that_does_not_come_is_not_waited_for() {
     let target = Target::new(&format!("http://{addr}"), "j", Duration::from_millis(50)).expect("an address");
     bench.scraper = Scraper::new(target, Arc::clone(&bench.journal), Arc::clone(&bench.metrics));
     let failed = bench.scrape().failure.expect("the scrape fails");
-    assert_eq!(failed.to_string(), "no whole page within 50ms");
+    assert_eq!(failed.to_string(), "no whole page within 1s");
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn a_fault_raises_a_flag_that_is_told_once_and_falls() {
     assert!(raised.contains(" raised latency{instance=\"127.0.0.1:"), "{raised}");
     assert!(raised.contains(r#"job="shop", monitor="all", path="/a,b"} = 500, normal is "#), "{raised}");
     assert!(fell.contains(" fell latency{") && fell.contains(" s, peak score "), "{fell}");
-    assert!(said.contains("60 scrapes, 0 failed; last: 2 samples; flags: 1 raised, 0 open"), "{said}");
+    assert!(said.contains("scrapes: 60, failed: 0; flags raised: 1, open: 0; samples: 2"), "{said}");
     assert!(said.contains("flags can rise after 20 samples, 300ms"), "{said}");
 }
 
@@ -284,7 +284,7 @@ fn a_target_that_is_always_down_is_a_failure() {
     let output = promantis(&[&url, "--interval", "20ms", "--count", "3"]).output().expect("the command runs");
     let said = text(&output.stderr);
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{said}");
-    assert!(said.contains("3 scrapes, 3 failed") && said.contains("every scrape failed"), "{said}");
+    assert!(said.contains("scrapes: 3, failed: 3") && said.contains("every scrape failed"), "{said}");
     assert_eq!(said.matches("WARN").count(), 1, "a lasting failure is logged once: {said}");
 }
 
@@ -313,12 +313,12 @@ fn it_ends_when_it_is_asked_to() {
         .spawn()
         .expect("the command runs");
     let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
-    let first = lines.find(|line| line.starts_with("1 scrapes, 0 failed"));
+    let first = lines.find(|line| line.starts_with("scrapes: 1, failed: 0"));
     let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
     assert!(first.is_some() && kill.success());
     let last = lines.last().expect("it says what it did");
     assert!(child.wait().expect("it ends").success(), "{last}");
-    assert!(last.ends_with("; flags: 0 raised, 0 open"), "{last}");
+    assert!(last.ends_with("; flags raised: 0, open: 0; samples: 1"), "{last}");
 }
 
 /// What is exposed of one series is judged as that series: `job` and `instance` are those of the target.

@@ -94,7 +94,7 @@ impl Kind {
     const fn when(self) -> (i64, i64) {
         match self {
             Self::MemoryLeak => (3 * DAY_MS + 12 * HOUR_MS, 9 * HOUR_MS),
-            Self::LatencySpike => (2 * DAY_MS + 5 * HOUR_MS, 18 * MINUTE_MS),
+            Self::LatencySpike => (12 * MINUTE_MS, 18 * MINUTE_MS),
             Self::ErrorBurst => (DAY_MS + 20 * HOUR_MS, 15 * MINUTE_MS),
             Self::NoTraffic => (DAY_MS + 9 * HOUR_MS, 40 * MINUTE_MS),
             Self::StuckQueue => (22 * HOUR_MS, 3 * HOUR_MS),
@@ -103,20 +103,21 @@ impl Kind {
         }
     }
 
-    /// Those that end before the demo does, and so begin at any minute of an hour.
+    /// Whether it is over when the past ends; then it may begin a little later as well.
     const fn is_past(self) -> bool {
-        !matches!(self, Self::DiskFilling | Self::Silence)
+        !matches!(self, Self::LatencySpike | Self::DiskFilling | Self::Silence)
     }
 }
 
+/// In the order in which they begin.
 const KINDS: [Kind; 7] = [
     Kind::MemoryLeak,
-    Kind::LatencySpike,
     Kind::ErrorBurst,
     Kind::NoTraffic,
     Kind::StuckQueue,
     Kind::DiskFilling,
     Kind::Silence,
+    Kind::LatencySpike,
 ];
 
 impl Fault {
@@ -133,7 +134,7 @@ impl Fault {
 }
 
 impl Schedule {
-    /// Plans what happens between `start` and `end`, Unix milliseconds, and a last spike soon after the end.
+    /// Plans what happens between `start` and `end`, Unix milliseconds, and one more burst soon after the end.
     pub(super) fn new(seed: u64, start: i64, end: i64) -> Self {
         let mut random = SplitMix64::new(seed ^ 0x5eed_fa17);
         let mut faults: Vec<_> = KINDS
@@ -145,8 +146,8 @@ impl Schedule {
                 Fault { kind, start, end: start + length }
             })
             .collect();
-        let encore = end + 12 * MINUTE_MS;
-        faults.push(Fault { kind: Kind::LatencySpike, start: encore, end: encore + 18 * MINUTE_MS });
+        let encore = end + 15 * MINUTE_MS;
+        faults.push(Fault { kind: Kind::ErrorBurst, start: encore, end: encore + 15 * MINUTE_MS });
         Self { deploys: deploys(&mut random, &faults, start, end), faults }
     }
 

@@ -3,6 +3,7 @@
 //! Source: what Prometheus does with a target, <https://prometheus.io/docs/concepts/jobs_instances/>.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::series::{
@@ -13,13 +14,13 @@ use crate::wire::exposition::{Exposed, Page};
 /// Label runs by their hash, in an order that does not depend on the process.
 type Live = BTreeMap<SeriesHash, Box<[u8]>>;
 
-/// What is remembered of one target.
-#[derive(Debug)]
+/// What is remembered of one target. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) struct Rounds {
-    job: Box<str>,
-    instance: Box<str>,
+    job: Arc<str>,
+    instance: Arc<str>,
     /// Series of the last page that had no timestamps of their own.
-    live: Live,
+    live: Arc<Live>,
 }
 
 /// One scrape as a request.
@@ -36,7 +37,7 @@ pub(super) struct Round {
 
 impl Rounds {
     pub(super) fn new(job: &str, instance: &str) -> Self {
-        Self { job: job.into(), instance: instance.into(), live: Live::new() }
+        Self { job: job.into(), instance: instance.into(), live: Arc::default() }
     }
 
     /// Makes a batch of what was scraped at `now`, in Unix milliseconds; without a page the target is down.
@@ -65,7 +66,7 @@ impl Rounds {
 
     /// Takes `live` for what the next scrape is compared with.
     pub(super) fn commit(&mut self, live: Live) {
-        self.live = live;
+        self.live = Arc::new(live);
     }
 
     fn expose(&self, exposed: &Exposed, now: i64, reported: &BTreeSet<SeriesHash>, round: &mut Round) {

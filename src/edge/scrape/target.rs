@@ -7,6 +7,8 @@ use hyper::Uri;
 
 /// Longest time that a scrape may take, however long the interval.
 const TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// Time that a scrape may take however short the interval; the next one then comes later.
+const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// Shortest interval.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// Bytes that a job's name may have.
@@ -75,9 +77,9 @@ impl Target {
         self.interval
     }
 
-    /// Time that one scrape may take: the interval, but no more than 10 s.
+    /// Time that one scrape may take: the interval, but no less than 1 s and no more than 10 s.
     pub fn timeout(&self) -> Duration {
-        self.interval.min(TIMEOUT_MAX)
+        self.interval.clamp(TIMEOUT_MIN, TIMEOUT_MAX)
     }
 }
 
@@ -158,9 +160,10 @@ mod tests {
     }
 
     #[test]
-    fn a_scrape_takes_no_longer_than_its_interval_and_ten_seconds() {
+    fn a_scrape_may_take_its_interval_within_bounds() {
         let timeout = |interval| Target::new("http://node", "scrape", interval).map(|it| it.timeout());
-        assert_eq!(timeout(SECOND), Ok(SECOND));
+        assert_eq!(timeout(SECOND / 20), Ok(SECOND));
+        assert_eq!(timeout(5 * SECOND), Ok(5 * SECOND));
         assert_eq!(timeout(60 * SECOND), Ok(10 * SECOND));
     }
 
