@@ -8,6 +8,7 @@ mod drive;
 mod faults;
 mod noise;
 mod report;
+mod stack;
 mod text;
 mod world;
 
@@ -73,6 +74,10 @@ pub(super) struct Options {
     /// Write the report as JSON.
     #[arg(long)]
     json: bool,
+    /// Instead of the made-up world: start the installed Prometheus, Alertmanager and node exporter around
+    /// promantis, on free ports and in a temporary directory, until it is interrupted.
+    #[arg(long, conflicts_with_all = ["seed", "days", "listen", "exit", "json", "end"])]
+    stack: bool,
     /// When the made-up past ends, Unix seconds, not in the future; rounded down to a minute. The same seed and end
     /// give the same report. Left out: now.
     #[arg(long, value_name = "SECONDS")]
@@ -80,6 +85,9 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: Options) -> Result<(), Failure> {
+    if options.stack {
+        return stack::run();
+    }
     let end = end(options.end)?;
     let source = Source { origin: Origin::Text(CONFIGURATION), listen: Some(options.listen) };
     let config = source.load()?;

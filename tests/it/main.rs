@@ -5,6 +5,7 @@ mod conformance;
 mod decoder;
 mod demo;
 mod detectors;
+mod live;
 mod readme;
 mod receiving;
 mod reference;

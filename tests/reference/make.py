@@ -5,7 +5,7 @@
 
 Every row is judged by the values before it, in batch: a mean is numpy's mean of a slice, not a running one.
 Inputs are multiples of 1/1024, so that text and binary hold the same number. An empty cell is "not known".
-Needs numpy; checked with 2.4.
+Needs numpy; checked with 1.24 and 2.4.
 """
 
 import csv
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-TOLERANCE = 1e-12
+TOLERANCE = 1e-12  # of the value; or of 1, where terms cancel out
 BAND = ["expected", "lower", "upper", "score"]
 UNKNOWN = [None] * 4
 
@@ -216,7 +216,7 @@ def same(one, other):
         one, other = float(one), float(other)
     except ValueError:
         return one == other
-    return one == other or math.isclose(one, other, rel_tol=TOLERANCE)
+    return one == other or math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
 def differences(path, fresh):

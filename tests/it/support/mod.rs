@@ -1,5 +1,10 @@
 //! What integration tests share.
 
 pub(crate) mod client;
+pub(crate) mod exporter;
+pub(crate) mod http;
+pub(crate) mod peers;
 pub(crate) mod receiver;
 pub(crate) mod server;
+pub(crate) mod stack;
+pub(crate) mod until;

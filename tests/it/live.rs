@@ -1,0 +1,10 @@
+//! The real program among real peers: Prometheus, Alertmanager, node exporter, vmagent, VictoriaMetrics.
+
+mod alerts;
+mod attacks;
+mod demo;
+mod examples;
+mod feedback;
+mod reload;
+mod stop;
+mod victoria;
