@@ -22,8 +22,9 @@ use crate::edge::shards::{Shards, Surroundings};
 use crate::edge::telemetry::Metrics;
 use reload::Reloader;
 
-/// How long requests in flight may take to end after a stop was asked for.
-const REQUEST_GRACE: Duration = Duration::from_secs(5);
+/// How long requests in flight may take to end after a stop was asked for: a little more than a connection that
+/// has sent nothing yet may take to send its head.
+const REQUEST_GRACE: Duration = Duration::from_secs(6);
 /// How long derived samples may take to reach their targets then.
 const DELIVERY_GRACE: Duration = Duration::from_secs(10);
 /// How often time passes for engines that get no request.

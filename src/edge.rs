@@ -7,6 +7,7 @@ pub mod journal;
 pub mod limits;
 pub mod receive;
 pub mod recent;
+pub mod scrape;
 pub mod send;
 pub mod serve;
 pub mod shards;

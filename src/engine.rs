@@ -269,7 +269,8 @@ impl Engine {
                 continue;
             }
             let fresh = draw(index, monitor, series.labels, kind);
-            let same = |it: &Signal| it.monitor == fresh.monitor && it.transform.stat() == fresh.transform.stat();
+            let same =
+                |it: &Signal| it.monitor == fresh.monitor && it.transform.stat() == fresh.transform.stat();
             signals.push(match old.iter().position(same) {
                 Some(position) => old.swap_remove(position),
                 None => fresh,

@@ -1,11 +1,12 @@
-//! Bytes on the wire: snappy, remote write 1.0 and 2.0 in, remote write 1.0 out.
+//! Bytes on the wire: snappy, remote write 1.0 and 2.0 in, remote write 1.0 out, text exposition in.
 //!
 //! Pure, knows only the words. Never trusts a length.
 
 pub mod decode;
 pub mod encode;
+pub mod exposition;
 mod fields;
 pub mod prompb;
 pub mod snappy;
 
-pub use fields::SyntaxError;
+pub use fields::{SyntaxError, WireType};

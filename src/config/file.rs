@@ -43,7 +43,7 @@ keys! {
     "journal.max_bytes" "256MiB" "Bytes that may wait; beyond it requests are answered 503 and the sender tries again. At least `limits.decoded_bytes`.";
 
     "limits.series_max" "100000" "Monitored series at most. At least 1; further ones are counted and not judged.";
-    "limits.new_series_per_second" "1000" "Monitored series admitted per second. At least 1; a flood waits its turn.";
+    "limits.new_series_per_second" "1000" "Monitored series admitted per second, a minute's worth at once. At least 1; a flood waits its turn.";
     "limits.idle_eviction" "1h" "A series without a sample for so long is forgotten. More than 0.";
     "limits.body_bytes" "8MiB" "Bytes of one request as sent, compressed. Larger ones are answered 400.";
     "limits.decoded_bytes" "32MiB" "Bytes of one request once decompressed. What declares more is answered 400 before any of it is allocated.";

@@ -83,10 +83,10 @@ impl Api {
     }
 
     fn series(&self, wanted: &Wanted) -> Answer {
-        let all = self.recent.signals(|labels| wanted.takes(labels));
-        let paged = wanted.page(all);
-        let data = paged.data.iter().map(|view| SeriesView::of(view, wanted.points)).collect();
-        answer::json(StatusCode::OK, &Paged { total: paged.total, data })
+        let page = wanted.offset..wanted.offset.saturating_add(wanted.limit);
+        let (total, views) = self.recent.signals(|labels| wanted.takes(labels), page);
+        let data = views.iter().map(|view| SeriesView::of(view, wanted.points)).collect();
+        answer::json(StatusCode::OK, &Paged { total, data })
     }
 
     fn anomalies(&self, wanted: &Wanted) -> Answer {
@@ -116,7 +116,9 @@ impl Wanted {
                 "limit" => wanted.limit = number(&name, &value)?.min(LIMIT_MAX),
                 "offset" => wanted.offset = number(&name, &value)?,
                 other => {
-                    return Err(format!("{other}: unknown parameter; known are match[], points, limit, offset"));
+                    return Err(format!(
+                        "{other}: unknown parameter; known are match[], points, limit, offset"
+                    ));
                 }
             }
         }

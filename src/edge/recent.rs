@@ -5,6 +5,7 @@
 //! whatever their signal.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -146,15 +147,24 @@ impl Recent {
         all
     }
 
-    /// Signals whose labels `wanted` wants, sorted by their labels.
-    pub fn signals(&self, wanted: impl Fn(LabelRun<'_>) -> bool) -> Vec<SignalView> {
-        let mut all = Vec::new();
+    /// How many signals `wanted` wants by their labels, and those at `page` in the order of their labels.
+    ///
+    /// Only they are copied: engines wait for the lock meanwhile.
+    pub fn signals(
+        &self,
+        wanted: impl Fn(LabelRun<'_>) -> bool,
+        page: Range<usize>,
+    ) -> (usize, Vec<SignalView>) {
+        let mut matched = Vec::new();
         for shard in 0..self.parts.len() {
             let part = self.part(shard);
-            all.extend(part.signals.values().filter(|view| wanted(view.labels.run())).cloned());
+            let views = part.signals.iter().filter(|(_, view)| wanted(view.labels.run()));
+            matched.extend(views.map(|(signal, view)| (view.labels.clone(), shard, *signal)));
         }
-        all.sort_by(|a, b| a.labels.cmp(&b.labels));
-        all
+        matched.sort();
+        let paged = matched.iter().skip(page.start).take(page.len());
+        let views = paged.filter_map(|(_, shard, signal)| self.part(*shard).signals.get(signal).cloned());
+        (matched.len(), views.collect())
     }
 }
 
@@ -191,7 +201,8 @@ impl Part {
         if !self.signals.contains_key(&judgement.signal) {
             if self.signals.len() >= self.signals_max {
                 let ended = self.signals.iter().filter(|(_, view)| view.ended.is_some());
-                let oldest = ended.min_by_key(|(signal, view)| (view.ended, **signal)).map(|(signal, _)| *signal)?;
+                let oldest =
+                    ended.min_by_key(|(signal, view)| (view.ended, **signal)).map(|(signal, _)| *signal)?;
                 self.signals.remove(&oldest);
             }
             let view = SignalView {

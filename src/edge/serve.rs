@@ -29,7 +29,7 @@ use patience::{Expired, PatientSocket, Turn};
 use routes::Routes;
 
 use super::limits::ReceiveLimits;
-use super::telemetry::{self, Metrics};
+use super::telemetry;
 
 /// Header lines of a request at most.
 const HEADERS_MAX: usize = 64;
@@ -162,8 +162,9 @@ async fn serve(stream: TcpStream, place: Place, shared: Arc<Shared>) {
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // The socket itself has deadlines, a shorter one for heads than for idleness.
-        .header_read_timeout(None)
+        // A backstop, and what makes hyper ask for the next head as soon as one answer is written. The
+        // socket itself has deadlines, a shorter one for heads than for idleness.
+        .header_read_timeout(shared.limits.idle_timeout.saturating_add(shared.limits.header_timeout))
         .max_headers(HEADERS_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES_MAX)
@@ -182,17 +183,13 @@ async fn serve(stream: TcpStream, place: Place, shared: Arc<Shared>) {
     };
     let socket = connection.into_parts().io.into_inner();
     if let Err(error) = ended {
-        close_early(&error, &socket, shared.routes.metrics());
+        tracing::debug!(%error, "close connection");
+    }
+    if socket.expired() == Some(Expired::Head) {
+        telemetry::count(&shared.routes.metrics().connections_refused, "reason", "header_timeout", 1);
     }
     linger(socket).await;
     drop(place);
-}
-
-fn close_early(error: &hyper::Error, socket: &PatientSocket, metrics: &Metrics) {
-    tracing::debug!(%error, "close connection");
-    if socket.expired() == Some(Expired::Head) {
-        telemetry::count(&metrics.connections_refused, "reason", "header_timeout", 1);
-    }
 }
 
 /// Reads on for a moment after the last answer. Closing with unread bytes would reset the connection, and the

@@ -94,7 +94,8 @@ impl Worker {
 
     fn take(&mut self, record: &Record) {
         let recent = self.around.recent.clone();
-        let mut egress = Egress::new(&self.around.targets, self.index, record.arrival, recent.part(self.index));
+        let mut egress =
+            Egress::new(&self.around.targets, self.index, record.arrival, recent.part(self.index));
         let counts = match &record.entry {
             Entry::Request { batch } => self.engine.ingest(batch, record.arrival, &mut egress),
             Entry::Tick => self.engine.tick(record.arrival, &mut egress),

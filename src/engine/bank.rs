@@ -30,7 +30,8 @@ impl Bank {
     /// Makes room for the methods of `monitor`.
     pub fn new(monitor: &Monitor) -> Self {
         let named = |kind| monitor.detectors.contains(&kind);
-        let windowed = named(DetectorKind::RollingZScore) || named(DetectorKind::Mad) || named(DetectorKind::Iqr);
+        let windowed =
+            named(DetectorKind::RollingZScore) || named(DetectorKind::Mad) || named(DetectorKind::Iqr);
         Self {
             zscore: named(DetectorKind::ZScore).then(ZScore::default),
             window: windowed.then(Box::default),

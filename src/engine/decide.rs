@@ -109,12 +109,7 @@ impl Decision {
     /// Decides on an observation, and what is to be learned of it.
     ///
     /// Without any vote there is nothing to decide, and everything is learned.
-    pub fn decide(
-        &mut self,
-        sample: Sample,
-        votes: &Votes,
-        policy: &Policy,
-    ) -> (Option<Decided>, Lesson) {
+    pub fn decide(&mut self, sample: Sample, votes: &Votes, policy: &Policy) -> (Option<Decided>, Lesson) {
         let warm = self.seen >= policy.warm_up;
         self.seen = self.seen.saturating_add(u32::from(!warm));
         let Some((by, verdict)) = votes.combine() else { return (None, Lesson::Learn(sample.value)) };

@@ -254,7 +254,13 @@ mod tests {
     #[test]
     fn a_source_label_under_our_name_is_exported() {
         check(
-            &[("__name__", "up"), ("monitor", "theirs"), ("exported_monitor", "older"), ("stat", "s"), ("horizon", "x")],
+            &[
+                ("__name__", "up"),
+                ("monitor", "theirs"),
+                ("exported_monitor", "older"),
+                ("stat", "s"),
+                ("horizon", "x"),
+            ],
             None,
             Output::Forecast("1h"),
             &[

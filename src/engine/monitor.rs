@@ -22,7 +22,8 @@ pub struct Plan {
 pub struct SeriesLimits {
     /// Monitored series at most.
     pub series_max: usize,
-    /// Monitored series admitted per second of arrival time; a burst of one second's worth is allowed.
+    /// Monitored series admitted per second of arrival time. A minute's worth may come at once: a Prometheus that
+    /// starts to send has all its series in one scrape interval.
     pub new_series_per_second: u32,
     /// A series without a sample for so many milliseconds of arrival time is forgotten.
     pub idle_eviction_ms: i64,

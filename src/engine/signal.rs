@@ -103,7 +103,8 @@ impl Signal {
             monitor,
         });
         self.observations = self.observations.saturating_add(1);
-        let mut writer = Writer { labels: &self.labels, timestamp: sample.timestamp, scratch, sink, written: 0 };
+        let mut writer =
+            Writer { labels: &self.labels, timestamp: sample.timestamp, scratch, sink, written: 0 };
         if let Some(decided) = &decided {
             writer.verdict(decided, &votes, monitor);
         }
@@ -157,7 +158,9 @@ impl Signal {
 
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.labels.heap_bytes() + self.bank.heap_bytes() + self.trend.as_ref().map_or(0, |_| LinearTrend::BYTES)
+        self.labels.heap_bytes()
+            + self.bank.heap_bytes()
+            + self.trend.as_ref().map_or(0, |_| LinearTrend::BYTES)
     }
 }
 

@@ -57,6 +57,9 @@ pub(super) struct Table {
     sweep_at: usize,
 }
 
+/// For how many seconds of admissions tokens are saved up.
+const BURST_SECONDS: f64 = 60.0;
+
 /// Bounds how many series are let in, and how fast. Time is arrival time.
 #[derive(Debug)]
 struct Admission {
@@ -205,7 +208,7 @@ impl Admission {
         }
         let elapsed = arrival.saturating_sub(self.refilled).max(0) as f64 / 1000.0;
         self.refilled = self.refilled.max(arrival);
-        self.tokens = (self.tokens + elapsed * self.per_second).min(self.per_second.max(1.0));
+        self.tokens = (self.tokens + elapsed * self.per_second).min((self.per_second * BURST_SECONDS).max(1.0));
         if self.tokens < 1.0 {
             return Err(Skip::SeriesRate);
         }
@@ -219,8 +222,7 @@ mod tests {
     use super::*;
 
     fn table(series_max: usize, per_second: u32) -> Table {
-        let limits =
-            SeriesLimits { series_max, new_series_per_second: per_second, idle_eviction_ms: 1000 };
+        let limits = SeriesLimits { series_max, new_series_per_second: per_second, idle_eviction_ms: 1000 };
         Table::new(&limits, 1)
     }
 
@@ -248,12 +250,12 @@ mod tests {
         limited.insert(entry(2, 0));
         assert_eq!(limited.may_admit(0), Err(Skip::SeriesLimit));
 
-        let mut slow = table(100, 2);
-        let asked: Vec<_> = [0, 0, 0, 400, 500, 10_000, 10_000, 10_000]
-            .into_iter()
-            .map(|arrival| slow.may_admit(arrival).is_ok())
-            .collect();
-        assert_eq!(asked, [true, true, false, false, true, true, true, false]);
+        let mut slow = table(1000, 2);
+        let mut asked = |arrival, times| (0..times).filter(|_| slow.may_admit(arrival).is_ok()).count();
+        assert_eq!(asked(0, 200), 120, "a minute's worth at once");
+        assert_eq!(asked(400, 3), 0);
+        assert_eq!(asked(1500, 5), 3);
+        assert_eq!(asked(10 * 60_000, 200), 120, "no more is saved up");
     }
 
     #[test]

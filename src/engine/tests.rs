@@ -23,8 +23,7 @@ struct Lines {
 impl Sink for Lines {
     fn derived(&mut self, labels: &[&[u8]], sample: Sample) {
         let run = labels.concat();
-        let value =
-            if is_stale_marker(sample.value) { "stale".to_owned() } else { sample.value.to_string() };
+        let value = if is_stale_marker(sample.value) { "stale".to_owned() } else { sample.value.to_string() };
         let run = LabelRun::from_canonical(&run);
         writeln!(self.text, "{run} {value} @{}", sample.timestamp).expect("strings can be written to");
     }
@@ -317,7 +316,9 @@ fn a_constant_signal_is_judged_too() {
     watched.detectors = vec![DetectorKind::ZScore, DetectorKind::Mad, DetectorKind::Iqr];
     let mut bench = Bench::new(vec![watched]);
     let scores = |text: String| {
-        text.lines().map(|line| line.split(' ').rev().nth(1).unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        text.lines()
+            .map(|line| line.split(' ').rev().nth(1).unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
     };
     bench.send("up", &[("job", "a")], 0, &[1.0; 20]);
     assert_eq!(scores(bench.take()), ["0"; 10]);

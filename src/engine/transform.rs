@@ -125,8 +125,7 @@ impl Transform {
     pub fn observe(&mut self, sample: Sample) -> Result<Sample, Skip> {
         let Self::Rate(previous) = self else { return Ok(sample) };
         let Some(before) = previous.replace(sample) else { return Err(Skip::FirstOfCounter) };
-        let increase =
-            if sample.value < before.value { sample.value } else { sample.value - before.value };
+        let increase = if sample.value < before.value { sample.value } else { sample.value - before.value };
         let seconds = sample.timestamp.abs_diff(before.timestamp) as f64 / 1000.0;
         let rate = increase / seconds;
         if rate.is_finite() { Ok(Sample { value: rate, ..sample }) } else { Err(Skip::Infinite) }

@@ -30,6 +30,9 @@ pub enum Protocol {
     V2,
 }
 
+/// How many times [`Limits::labels_max`] the labels of one series are an attack and not a mistake.
+pub const LABELS_ABSURD: usize = 25;
+
 /// What one request may hold. Who breaks a limit of the request is refused whole; who breaks one of a
 /// series or a histogram loses that one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,7 +52,8 @@ pub struct Limits {
     pub canonical_bytes_max: usize,
     /// Entries of each list of a histogram: buckets, spans, custom bounds. More refuse the histogram.
     pub histogram_buckets_max: usize,
-    /// Labels of a series as sent, empty ones included. More refuse the series.
+    /// Labels of a series as sent, empty ones included. More refuse the series; more than
+    /// [`LABELS_ABSURD`] times as many refuse the request, since reading on would only cost time.
     pub labels_max: usize,
     /// Bytes of a label's name. More refuse the series.
     pub name_bytes_max: usize,
@@ -111,6 +115,12 @@ pub enum Malformed {
         /// What there is too much of, in the plural.
         what: &'static str,
         /// The limit.
+        max: usize,
+    },
+    /// A series with absurdly many labels.
+    #[error("request has a series of more than {max} labels, {LABELS_ABSURD} times `labels_max`")]
+    AbsurdSeries {
+        /// The limit, [`LABELS_ABSURD`] times [`Limits::labels_max`].
         max: usize,
     },
     /// Label runs that would have to be built exceed what is built for one request.

@@ -31,14 +31,14 @@ pub enum SyntaxError {
         at: usize,
     },
     /// A known field of another wire type than the schema has.
-    #[error("protobuf: field {field} at byte {at} is not of wire type {expected}")]
+    #[error("protobuf: field {field} at byte {at} is not of wire type {expected:?}")]
     WireType {
         /// Offset in bytes.
         at: usize,
         /// Number of the field.
         field: u32,
         /// Wire type by the schema.
-        expected: &'static str,
+        expected: WireType,
     },
     /// More bytes than offsets of 32 bits reach.
     #[error("protobuf: request of {size} bytes exceeds 4 GiB")]
@@ -46,6 +46,17 @@ pub enum SyntaxError {
         /// Bytes.
         size: usize,
     },
+}
+
+/// How a field is written. Small, since every read returns room for an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WireType {
+    /// A number of variable length, or packed numbers.
+    Varint,
+    /// Eight bytes, or packed eights.
+    Fixed64,
+    /// A length and as many bytes.
+    LengthDelimited,
 }
 
 /// A range of the request, in bounds by construction.
@@ -91,7 +102,7 @@ impl Field {
     pub(super) fn varint(self) -> Result<u64, SyntaxError> {
         match self.value {
             Value::Varint(number) => Ok(number),
-            _ => Err(self.wrong_type("varint")),
+            _ => Err(self.wrong_type(WireType::Varint)),
         }
     }
 
@@ -99,7 +110,7 @@ impl Field {
     pub(super) fn double(self) -> Result<f64, SyntaxError> {
         match self.value {
             Value::Fixed64(bits) => Ok(f64::from_bits(bits)),
-            _ => Err(self.wrong_type("64-bit")),
+            _ => Err(self.wrong_type(WireType::Fixed64)),
         }
     }
 
@@ -107,7 +118,7 @@ impl Field {
     pub(super) fn bytes(self) -> Result<Span, SyntaxError> {
         match self.value {
             Value::Bytes(span) => Ok(span),
-            _ => Err(self.wrong_type("length-delimited")),
+            _ => Err(self.wrong_type(WireType::LengthDelimited)),
         }
     }
 
@@ -121,7 +132,7 @@ impl Field {
                     each(packed.varint()?);
                 }
             }
-            _ => return Err(self.wrong_type("varint or packed")),
+            _ => return Err(self.wrong_type(WireType::Varint)),
         }
         Ok(())
     }
@@ -132,11 +143,11 @@ impl Field {
             Value::Fixed64(_) => Ok(1),
             Value::Bytes(span) if span.len().is_multiple_of(8) => Ok(span.len() / 8),
             Value::Bytes(_) => Err(SyntaxError::Truncated { at: self.at }),
-            _ => Err(self.wrong_type("64-bit or packed")),
+            _ => Err(self.wrong_type(WireType::Fixed64)),
         }
     }
 
-    fn wrong_type(self, expected: &'static str) -> SyntaxError {
+    fn wrong_type(self, expected: WireType) -> SyntaxError {
         SyntaxError::WireType { at: self.at, field: self.number, expected }
     }
 }

@@ -73,7 +73,9 @@ fn check_v2(timeseries: v2::TimeSeries, expected: &str) {
 #[test]
 fn bad_labels_cost_their_series_and_say_why() {
     let long = "x".repeat(5000);
-    let wide: Vec<_> = (0..41).map(|index| (["a", "b", "__name__"][index % 3], "v")).collect();
+    let names: Vec<_> = (0..40).map(|index| format!("l{index:02}")).collect();
+    let wide: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
+    let wide = [&[("__name__", "up")], &wide[..]].concat();
     let many: Vec<_> = ["a", "b", "c", "d", "__name__"].map(|name| (name, &long[..4000])).to_vec();
     let check = |labels: &[(&str, &str)], reason: &str, message: &str| {
         let expected = format!("up x1, 1/0/0, {reason} 1:2/0/0");
@@ -248,12 +250,13 @@ fn equal_labels_have_equal_hashes_whatever_brought_them() {
 
 #[test]
 fn labels_are_made_canonical_however_they_are_spelled() {
-    let spellings: [&[u8]; 5] = [
+    let spellings: [&[u8]; 6] = [
         b"\x0a\x0e\x0a\x08__name__\x12\x02up\x12\x00", // As prost writes it.
         b"\x0a\x8e\x00\x0a\x08__name__\x12\x02up\x12\x00", // A length in two bytes where one would do.
         b"\x0a\x0e\x12\x02up\x0a\x08__name__\x12\x00", // The value before the name.
         b"\x12\x00\x0a\x0e\x0a\x08__name__\x12\x02up", // The label behind the sample.
         b"\x0a\x13\x0a\x08__name__\x12\x01x\x18\x01\x12\x02up\x12\x00", // A second value, and an unknown field.
+        b"\x0a\x0e\x0a\x08__name__\x12\x02up\x0a\x05\x0a\x01z\x12\x00\x12\x00", // An empty value, said aloud.
     ];
     for series in spellings {
         let mut raw = Vec::new();

@@ -1,8 +1,14 @@
 //! All integration tests, in one binary.
 
 mod config;
+mod conformance;
 mod decoder;
 mod demo;
 mod detectors;
+mod readme;
+mod receiving;
 mod reference;
+mod scrape;
+mod sender;
+mod support;
 mod tidy;

@@ -91,7 +91,12 @@ fn forecasts(view: &SignalView) -> Vec<ForecastView<'_>> {
     };
     let each = spec.horizons.iter().map(|horizon| {
         let band = line.at(last.timestamp.saturating_add(horizon.ms));
-        ForecastView { horizon: &horizon.label, expected: band.expected, lower: band.lower, upper: band.upper }
+        ForecastView {
+            horizon: &horizon.label,
+            expected: band.expected,
+            lower: band.lower,
+            upper: band.upper,
+        }
     });
     each.collect()
 }
@@ -101,7 +106,8 @@ fn breaches(view: &SignalView) -> Vec<BreachView> {
         return Vec::new();
     };
     let farthest = spec.horizons.last().map_or(0, |horizon| horizon.ms);
-    let sides = [("upper", spec.limits.upper.map(Limit::Upper)), ("lower", spec.limits.lower.map(Limit::Lower))];
+    let sides =
+        [("upper", spec.limits.upper.map(Limit::Upper)), ("lower", spec.limits.lower.map(Limit::Lower))];
     let each = sides.into_iter().filter_map(|(threshold, limit)| {
         let limit = limit?;
         let Breach { seconds, confidence } = line.breach(limit, last.timestamp, farthest);

@@ -8,9 +8,9 @@
 //! - *Server error*: a 500 says "try again", and means it, unless the target answers 500 to what it can
 //!   never take, as Prometheus 2.42 does to samples that are too old. [`POISON_AFTER`] of them in a row
 //!   start a probe, which halves likewise. A series that fails alone is only a *suspect*, since the target
-//!   may just be ill. It is dropped when it fails once more right after the target took something else,
-//!   and that is the evidence. Where nothing at all is taken the probe ends, all is put together again,
-//!   and nothing was dropped.
+//!   may just be ill. Once the target has taken something else it is checked: dropped if it fails
+//!   [`POISON_AFTER`] times more. With one culprit proven, the next of the same request fails once more
+//!   only. Where nothing at all is taken the probe ends, all is put together again, nothing was dropped.
 //!
 //! A probe sends at most `2 ⌈log₂ n⌉ + 2` requests that nobody takes, so an ill target is not flooded.
 //! What a probe cannot decide with this request alone is decided by a witness: whether the target takes
@@ -50,10 +50,14 @@ pub(super) enum Sequel {
 pub(super) struct Bisect {
     /// Disjoint parts to send; the leftmost is the last.
     pending: Vec<Range<usize>>,
-    /// Failed alone with a server error; nothing was taken since.
+    /// Failed alone with a server error; nothing else was taken since.
     suspects: Vec<usize>,
-    /// Suspects that fail once more, now that something else was taken, or go.
+    /// Suspects to be sent again, now that something else was taken.
     checks: VecDeque<usize>,
+    /// Server errors in a row of the first of `checks`.
+    failed_checks: u32,
+    /// Whether a culprit was found by server errors: the target is one that fails on samples.
+    proven: bool,
     /// Server errors in a row, while not probing.
     server_errors: u32,
     /// How many more server errors the probe takes before it asks for a witness; `None`: no probe runs.
@@ -67,9 +71,11 @@ impl Bisect {
     pub(super) fn new(series: usize) -> Self {
         let depth = series.max(1).next_power_of_two().ilog2() as usize;
         Self {
-            pending: vec![0..series.max(1)],
+            pending: std::iter::once(0..series.max(1)).collect(),
             suspects: Vec::new(),
             checks: VecDeque::new(),
+            failed_checks: 0,
+            proven: false,
             server_errors: 0,
             patience: None,
             patience_max: 2 * depth + 2,
@@ -113,8 +119,8 @@ impl Bisect {
 
     /// The part met a server error that may be its own fault.
     pub(super) fn server_error(&mut self) -> Sequel {
-        if let Some(suspect) = self.checks.pop_front() {
-            return Sequel::Drop(suspect..suspect + 1);
+        if !self.checks.is_empty() {
+            return self.failed_check();
         }
         self.patience = match self.patience {
             Some(left) => Some(left.saturating_sub(1)),
@@ -138,6 +144,7 @@ impl Bisect {
     /// The part was not judged at all: no answer, or one that says the target is busy.
     pub(super) fn unheard(&mut self) -> Sequel {
         self.server_errors = 0;
+        self.failed_checks = 0;
         Sequel::Wait
     }
 
@@ -174,8 +181,15 @@ impl Bisect {
         whole
     }
 
+    fn failed_check(&mut self) -> Sequel {
+        self.failed_checks += 1;
+        self.proven |= self.failed_checks >= POISON_AFTER;
+        if self.proven { Sequel::Drop(self.take()) } else { Sequel::Wait }
+    }
+
     /// Takes what `step` named out of what is to be sent.
     fn take(&mut self) -> Range<usize> {
+        self.failed_checks = 0;
         match self.checks.pop_front() {
             Some(suspect) => suspect..suspect + 1,
             None => self.pending.pop().expect("a report follows a part that was sent"),
@@ -277,15 +291,16 @@ mod tests {
             check(series, &bad, Bisect::server_error);
         }
 
+        /// What fails while the target is ill is not held against it, whenever the target recovers.
         #[test]
-        fn an_ill_target_costs_nothing_whenever_it_recovers(series in 1usize..300, ill_for in 0usize..200) {
-            let mut outcome = deliver(
-                series,
-                Target { bad: BTreeSet::new(), on_bad: Bisect::server_error, ill_for },
-            );
+        fn illness_costs_nothing_beside_the_poison((series, bad) in series_and_bad(), ill_for in 0usize..200) {
+            let good: Vec<usize> = (0..series).filter(|one| !bad.contains(one)).collect();
+            let ill = Target { bad: bad.clone(), on_bad: Bisect::server_error, ill_for };
+            let mut outcome = deliver(series, ill);
             outcome.taken.sort_unstable();
-            prop_assert_eq!(outcome.taken, (0..series).collect::<Vec<_>>());
-            prop_assert_eq!(outcome.dropped, Vec::<usize>::new());
+            outcome.dropped.sort_unstable();
+            prop_assert_eq!(outcome.taken, good);
+            prop_assert_eq!(outcome.dropped, bad.into_iter().collect::<Vec<_>>());
         }
 
         #[test]
@@ -294,8 +309,8 @@ mod tests {
             let extra = (2.0 * (series as f64).log2()) as usize + 2;
             prop_assert!(check(series, &bad, Bisect::refused).requests <= 1 + extra);
             let poison = check(series, &bad, Bisect::server_error);
-            // Beside the halving: the whole again until it is suspected, a witness, and the last check.
-            prop_assert!(poison.requests <= POISON_AFTER as usize + extra + 2);
+            // Beside the halving: the whole until it is suspected, a witness, and the checks.
+            prop_assert!(poison.requests <= POISON_AFTER as usize + extra + 1 + POISON_AFTER as usize);
         }
     }
 
@@ -318,10 +333,39 @@ mod tests {
     }
 
     #[test]
+    fn a_suspect_that_is_taken_when_checked_is_no_culprit() {
+        let mut bisect = Bisect::new(2);
+        for _ in 0..=POISON_AFTER {
+            bisect.server_error();
+        }
+        assert_eq!(bisect.step(), Step::Send(1..2), "the first failed alone");
+        bisect.accepted();
+        for _ in 1..POISON_AFTER {
+            assert_eq!(bisect.step(), Step::Send(0..1));
+            assert_eq!(bisect.server_error(), Sequel::Wait);
+        }
+        bisect.accepted();
+        assert_eq!(bisect.step(), Step::Done);
+    }
+
+    #[test]
+    fn a_series_alone_asks_for_a_witness_after_each_failure() {
+        let mut bisect = Bisect::new(1);
+        for _ in 1..POISON_AFTER {
+            assert_eq!(bisect.server_error(), Sequel::Wait);
+        }
+        for _ in 0..3 {
+            assert_eq!(bisect.server_error(), Sequel::GoOn);
+            assert_eq!(bisect.step(), Step::AskAnother);
+            bisect.no_witness();
+        }
+    }
+
+    #[test]
     fn a_part_may_be_dismissed_without_looking_into_it() {
         let mut bisect = Bisect::new(8);
         bisect.refused();
         assert_eq!(bisect.dismissed(), Sequel::Drop(0..4));
-        assert_eq!(bisect.undecided(), [4..8]);
+        assert_eq!(bisect.undecided().iter().flat_map(Range::clone).collect::<Vec<_>>(), [4, 5, 6, 7]);
     }
 }

@@ -67,10 +67,10 @@ impl Endpoint {
         request
     }
 
-    /// `text` without the secrets that a target may have echoed.
+    /// `text` without the secrets that a target may have echoed: headers' values and the URL's query.
     fn redacted(&self, text: &str) -> String {
         let secrets = self.spec.headers.iter().map(|(_, secret)| secret.expose());
-        let secrets = secrets.filter(|secret| !secret.is_empty());
+        let secrets = secrets.chain(self.spec.url.query()).filter(|secret| !secret.is_empty());
         secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "<secret>"))
     }
 }
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     fn endpoint(headers: Vec<(HeaderName, Secret)>) -> Endpoint {
-        let mut spec = TargetSpec::new(Uri::from_static("http://localhost/"), "local");
+        let mut spec = TargetSpec::new(Uri::from_static("http://localhost/?key=swordfish"), "local");
         spec.headers = headers;
         Endpoint::new(spec)
     }
@@ -185,8 +185,9 @@ mod tests {
     #[test]
     fn a_secret_is_shown_neither_by_debug_nor_by_an_echo() {
         let endpoint = endpoint(vec![(AUTHORIZATION, Secret::new("hunter2"))]);
-        assert!(!format!("{endpoint:?}").contains("hunter2"));
-        assert_eq!(endpoint.redacted("you sent hunter2!"), "you sent <secret>!");
+        let shown = format!("{endpoint:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("swordfish"));
+        assert_eq!(endpoint.redacted("hunter2 to /?key=swordfish"), "<secret> to /?<secret>");
     }
 
     #[test]

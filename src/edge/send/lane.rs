@@ -50,7 +50,7 @@ impl Lane {
     async fn deliver(&self, delivery: &mut Delivery) {
         let spec = &self.target.endpoint().spec;
         let mut backoff = Backoff::new(spec.backoff_min, spec.backoff_max);
-        let mut distance = 0;
+        let mut distance = 0_usize;
         loop {
             if self.is_too_old(delivery.newest()) {
                 return self.target.dropped(delivery.samples_left(), "too_old");
@@ -64,7 +64,7 @@ impl Lane {
                     if other == Outcome::Accepted {
                         distance = 0;
                     } else {
-                        distance = 2 * distance + 1;
+                        distance = distance.saturating_mul(2).saturating_add(1);
                         pause(&mut backoff, other).await;
                     }
                 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::histogram::Histogram;
 use super::labels::{LabelText, describe};
-use super::{Limits, Malformed, Protocol, Refusal, Refused, Tally, Written};
+use super::{LABELS_ABSURD, Limits, Malformed, Protocol, Refusal, Refused, Tally, Written};
 use crate::series::{Batch, LabelRun, MetricKind, Sample};
 use crate::wire::fields::{Fields, Span, SyntaxError};
 
@@ -108,6 +108,12 @@ impl<'l> Intake<'l> {
         self.content.exemplars += 1;
         self.content.exemplars_bad += u64::from(labels.is_err());
         Ok(())
+    }
+
+    /// Ends the request where the series at hand has absurdly many labels: `count` so far.
+    pub(super) fn labels_counted(&self, count: usize) -> Result<(), Malformed> {
+        let max = self.limits.labels_max.saturating_mul(LABELS_ABSURD);
+        if count > max { Err(Malformed::AbsurdSeries { max }) } else { Ok(()) }
     }
 
     /// Counts a metadata entry.

@@ -123,7 +123,7 @@ fn precedes(left: &[u8], right: &[u8]) -> bool {
 /// Each text stands between ASCII tags and lengths, so a run that is UTF-8 as a whole has good texts. Only
 /// lengths of two bytes, which are not UTF-8 behind a tag, need a look at each text.
 fn is_text(run: &[u8]) -> bool {
-    if std::str::from_utf8(run).is_ok() {
+    if run.is_ascii() || std::str::from_utf8(run).is_ok() {
         return true;
     }
     let mut rest = run;

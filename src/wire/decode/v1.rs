@@ -19,7 +19,10 @@ enum Labels {
 }
 
 pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
-    Fields::over(&raw)?;
+    // Built runs stand behind the request, and offsets have 32 bits.
+    if raw.len().saturating_add(limits.canonical_bytes_max) > u32::MAX as usize {
+        return Err(SyntaxError::TooLong { size: raw.len() }.into());
+    }
     let request = Span { start: 0, end: raw.len() as u32 };
     let mut intake = Intake::new(limits, latest);
     let mut batch = Batch::over(raw);
@@ -96,6 +99,7 @@ fn read(
                     count += gather(intake, request, prefix)?;
                 }
                 count += 1;
+                intake.labels_counted(count)?;
                 gather_one(intake, request, field.bytes()?)?;
             }
             2 => intake.sample(request, field.bytes()?, Protocol::V1)?,
@@ -144,6 +148,7 @@ fn judge(intake: &mut Intake<'_>, request: &[u8], count: usize) -> Result<usize,
     arrange(&mut intake.labels, request, intake.limits)
 }
 
+#[inline]
 fn label(request: &[u8], message: Span) -> Result<LabelText, SyntaxError> {
     let mut text = LabelText::default();
     let mut fields = Fields::within(request, message);

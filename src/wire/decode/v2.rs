@@ -86,6 +86,7 @@ fn series(
             _ => {}
         }
     }
+    intake.labels_counted(refs.count / 2)?;
     Ok(judge(intake, request, symbols, refs).and_then(|length| {
         metadata.check(symbols)?;
         match (intake.has_samples(), intake.has_histograms()) {

@@ -1,6 +1,6 @@
 //! Small bodies that would be large requests.
 
-use promantis::wire::decode::{Limits, Malformed, Protocol, Refusal, decode};
+use promantis::wire::decode::{Limits, Malformed, Protocol, decode};
 use promantis::wire::prompb::v2;
 use promantis::wire::snappy::{SnappyError, compress, decompress};
 use prost::Message;
@@ -10,6 +10,16 @@ const LATEST: i64 = 1_700_000_000_000;
 
 fn unpacked(body: &[u8]) -> Vec<u8> {
     decompress(body, RAW_MAX).expect("body within the limits")
+}
+
+/// One sample was sent; it is refused for `expected`, or the whole request is as absurd.
+fn check(protocol: Protocol, raw: Vec<u8>, expected: &str) {
+    match decode(protocol, raw, &Limits::default(), LATEST) {
+        Ok(decoded) => assert_eq!(decoded.refused.iter().collect::<Vec<_>>(), [(expected, 1)]),
+        Err(malformed) => {
+            assert_eq!((malformed, expected), (Malformed::AbsurdSeries { max: 1_000 }, "absurd"));
+        }
+    }
 }
 
 /// Seen against Prometheus and VictoriaMetrics (CVE-2026-42154, GHSA-66jq-2c23-2xh5): 47 bytes that
@@ -36,17 +46,24 @@ fn millions_of_empty_series_end_at_the_limit() {
 }
 
 #[test]
-fn millions_of_empty_labels_cost_their_series_and_no_memory() {
-    let mut series = [0x0a, 0].repeat(8 << 20);
-    series.extend([0x12, 0]);
-    let mut raw = Vec::new();
-    prost::encoding::bytes::encode(1, &series, &mut raw);
-    let raw_bytes = raw.len();
-    let decoded = decode(Protocol::V1, raw, &Limits::default(), LATEST).unwrap();
-    let refused: Vec<_> =
-        decoded.refused.tallies().map(|(refusal, tally)| (refusal, tally.samples)).collect();
-    assert_eq!(refused, [(Refusal::TooManyLabels, 1)]);
-    assert!(decoded.batch.memory_bytes() <= raw_bytes + 1024);
+fn millions_of_empty_labels_end_where_they_are_absurd() {
+    for (count, expected) in [(1_000, "too_many_labels"), (1_001, "absurd"), (8 << 20, "absurd")] {
+        let mut series = [0x0a, 0].repeat(count);
+        series.extend([0x12, 0]);
+        let mut raw = Vec::new();
+        prost::encoding::bytes::encode(1, &series, &mut raw);
+        check(Protocol::V1, raw, expected);
+    }
+}
+
+#[test]
+fn millions_of_label_references_end_where_they_are_absurd() {
+    for (count, expected) in [(2_000, "too_many_labels"), (2_002, "absurd"), (8 << 20, "absurd")] {
+        let labels_refs = vec![0; count];
+        let series = v2::TimeSeries { labels_refs, samples: vec![Default::default()], ..Default::default() };
+        let raw = v2::Request { symbols: vec![vec![]], timeseries: vec![series] }.encode_to_vec();
+        check(Protocol::V2, raw, expected);
+    }
 }
 
 #[test]
@@ -57,16 +74,6 @@ fn millions_of_empty_samples_end_at_the_limit() {
         let outcome = decode(protocol, raw, &Limits::default(), LATEST);
         assert_eq!(outcome.unwrap_err(), Malformed::TooMany { what: "samples", max: 500_000 });
     }
-}
-
-#[test]
-fn millions_of_label_references_cost_their_series_and_no_memory() {
-    let labels_refs = vec![0; 8 << 20];
-    let series = v2::TimeSeries { labels_refs, samples: vec![Default::default()], ..Default::default() };
-    let raw = v2::Request { symbols: vec![vec![]], timeseries: vec![series] }.encode_to_vec();
-    let decoded = decode(Protocol::V2, raw, &Limits::default(), LATEST).unwrap();
-    assert_eq!(decoded.refused.iter().collect::<Vec<_>>(), [("too_many_labels", 1)]);
-    assert!(decoded.batch.memory_bytes() < 1024);
 }
 
 /// A symbol is paid for once on the wire and as often as it is referred to in memory.

@@ -1,0 +1,181 @@
+//! How many samples one core takes, stage by stage, and how many bytes a series holds.
+//!
+//! `cargo run --release --example throughput -- [--series 10000] [--rounds 20]`
+//!
+//! One thread, in process, no network. Each series sends one sample per round, in requests of 2,000 series
+//! with 10 labels, as Prometheus does. Times are of the thread's own CPU, and of each stage the fastest round
+//! after a warm-up counts, because machines are shared; `prost` is decoded in the same run as the yardstick.
+
+use std::sync::Arc;
+
+use prost::Message;
+
+use promantis::engine::derive::Sink;
+use promantis::engine::signal::Judgement;
+use promantis::engine::{Engine, Shard};
+use promantis::series::{LabelRunBuf, Sample};
+use promantis::wire::decode::{Limits, Protocol, decode};
+use promantis::wire::encode::RequestBuilder;
+use promantis::wire::{prompb, snappy};
+
+const REQUEST_SERIES: usize = 2000;
+const STEP_MS: i64 = 15_000;
+/// Rounds before the clock counts: the windows of the detectors fill.
+const WARM_UP: i64 = 64;
+
+/// Encodes score and flag, or drops them.
+struct Egress {
+    builder: Option<RequestBuilder>,
+    bytes: usize,
+}
+
+impl Egress {
+    fn flush(&mut self) {
+        if let Some(builder) = self.builder.as_mut().filter(|builder| !builder.is_empty()) {
+            self.bytes += snappy::compress(&builder.finish()).len();
+        }
+    }
+}
+
+impl Sink for Egress {
+    fn derived(&mut self, labels: &[&[u8]], sample: Sample) {
+        if let Some(builder) = &mut self.builder {
+            builder.push(labels, sample);
+            if builder.samples() >= REQUEST_SERIES {
+                self.flush();
+            }
+        }
+    }
+
+    fn judged(&mut self, _judgement: &Judgement<'_>) {}
+
+    fn ended(&mut self, _signal: u64, _timestamp: i64) {}
+}
+
+/// CPU time of this thread in nanoseconds, as the kernel tells it.
+fn cpu_ns() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells schedstat");
+    stat.split(' ').next().and_then(|ns| ns.parse().ok()).expect("schedstat begins with nanoseconds")
+}
+
+fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("status has VmRSS");
+    let kib: usize = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("VmRSS in KiB");
+    kib * 1024
+}
+
+/// Label runs of `count` series with ten labels, about 320 bytes each.
+fn label_runs(count: usize) -> Vec<Box<[u8]>> {
+    let run = |number: usize| {
+        let instance = format!("10.0.{}.{}:9100", number / 250 % 250, number % 250);
+        let pod = format!("checkout-service-7d9f8b6c5d-{number:06}");
+        let labels: LabelRunBuf = [
+            ("__name__", "http_server_request_duration_seconds_last"),
+            ("cluster", "production-eu-west-1"),
+            ("container", "checkout-service"),
+            ("endpoint", "http-metrics"),
+            ("instance", instance.as_str()),
+            ("job", "kubernetes-pods-checkout"),
+            ("method", "POST"),
+            ("namespace", "payments-and-billing"),
+            ("pod", pod.as_str()),
+            ("status", "200"),
+        ]
+        .into_iter()
+        .collect();
+        labels.encode()
+    };
+    (0..count).map(run).collect()
+}
+
+/// The compressed requests of one round.
+fn bodies(runs: &[Box<[u8]>], round: i64) -> Vec<Vec<u8>> {
+    let request = |(chunk, series): (usize, &[Box<[u8]>])| {
+        let mut builder = RequestBuilder::new();
+        for (index, run) in series.iter().enumerate() {
+            let number = (chunk * REQUEST_SERIES + index) as i64;
+            let noise = (number.wrapping_mul(2_654_435_761) ^ round.wrapping_mul(40_503)).rem_euclid(1000);
+            let value = 100.0 + noise as f64 / 100.0;
+            builder.push(&[run], Sample { timestamp: round * STEP_MS, value });
+        }
+        snappy::compress(&builder.finish())
+    };
+    runs.chunks(REQUEST_SERIES).enumerate().map(request).collect()
+}
+
+fn unpack(body: &[u8]) -> Vec<u8> {
+    snappy::decompress(body, 32 << 20).expect("the request was made here")
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (series, rounds) = options()?;
+    let yaml = format!("limits: {{series_max: {series}, new_series_per_second: {series}}}");
+    let plan = promantis::config::parse(&yaml)?.plan;
+    let runs = label_runs(series);
+    println!("{series} series, {rounds} rounds, requests of {REQUEST_SERIES}, 10 labels, `profile: fast`");
+
+    let mut fastest = [u64::MAX; 4];
+    let before = resident_bytes();
+    let mut engine = Engine::new(Shard { index: 0, count: 1 }, Arc::clone(&plan));
+    let mut whole = Egress { builder: Some(RequestBuilder::new()), bytes: 0 };
+    for round in 0..WARM_UP + rounds {
+        let bodies = bodies(&runs, round);
+        let measured = round >= WARM_UP;
+        let emit = measured && round % 2 == 0;
+        if measured {
+            let prost = time(&bodies, |raw| drop(prompb::v1::WriteRequest::decode(&*raw)));
+            let ours = time(&bodies, |raw| drop(decode(Protocol::V1, raw, &Limits::default(), i64::MAX)));
+            fastest[0] = fastest[0].min(prost);
+            fastest[1] = fastest[1].min(ours);
+        }
+        let mut quiet = Egress { builder: None, bytes: 0 };
+        let sink = if emit { &mut whole } else { &mut quiet };
+        let judged = time(&bodies, |raw| {
+            let decoded = decode(Protocol::V1, raw, &Limits::default(), i64::MAX).expect("made here");
+            engine.ingest(&decoded.batch, round * STEP_MS, sink);
+            sink.flush();
+        });
+        if measured {
+            let stage = if emit { 3 } else { 2 };
+            fastest[stage] = fastest[stage].min(judged);
+        }
+    }
+    let names = ["prost decode", "decode", "decode, judge", "decode, judge, encode score and flag"];
+    for (name, ns) in names.iter().zip(fastest) {
+        let each = ns as f64 / series as f64;
+        let ratio = fastest[0] as f64 / ns as f64;
+        println!("{name:38} {each:7.0} ns/sample {:6.2} M samples/s/core  {ratio:5.1} x prost", 1e3 / each);
+    }
+    let resident = (resident_bytes() - before) / series;
+    println!("bytes per series: {} on the heap by count, {resident} resident", engine.heap_bytes() / series);
+    println!(
+        "score and flag took {} bytes on the wire per sample in",
+        whole.bytes as i64 / (series as i64 * ((rounds + 1) / 2))
+    );
+    Ok(())
+}
+
+/// CPU nanoseconds to unpack all bodies and give each to `take`.
+fn time(bodies: &[Vec<u8>], mut take: impl FnMut(Vec<u8>)) -> u64 {
+    let start = cpu_ns();
+    for body in bodies {
+        take(unpack(body));
+    }
+    cpu_ns() - start
+}
+
+fn options() -> Result<(usize, i64), String> {
+    let (mut series, mut rounds) = (10_000, 20);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().and_then(|value| value.parse().ok()).filter(|value| *value > 0);
+        let value: u32 = value.ok_or(format!("{name} takes a number above 0"))?;
+        match name.as_str() {
+            "--series" => series = value as usize,
+            "--rounds" => rounds = i64::from(value.max(2)),
+            _ => return Err(format!("unknown option {name}; known are --series and --rounds")),
+        }
+    }
+    Ok((series, rounds))
+}
