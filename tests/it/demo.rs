@@ -3,10 +3,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
-/// Flags without a fault in eight days of 30 series: 0 to 5 were measured over eight seeds.
+/// Flags without a fault in eight days of 30 series: 0 to 5 were measured over ten seeds.
 const FALSE_ALARMS_MAX: u64 = 8;
 
 /// A fixed end, so that weekdays and hours are the same in every run.
@@ -32,22 +33,21 @@ fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("the report is one JSON document")
 }
 
+/// The report of one run, for all tests: a run takes seconds in a debug build.
+static REPORT: LazyLock<Value> = LazyLock::new(|| {
+    report(&finish(start(&["--exit", "--json", "--days", "8", "--seed", "1", "--end", END])))
+});
+
 #[test]
-fn finds_every_fault_with_few_false_alarms_and_the_same_ones_each_time() {
-    let arguments = ["--exit", "--json", "--days", "8", "--seed", "1", "--end", END];
-    let runs = [start(&arguments), start(&arguments)].map(|child| report(&finish(child)));
-    let [first, second] = &runs;
-    let faults = first["faults"].as_array().expect("faults are a list");
+fn finds_every_fault_with_few_false_alarms() {
+    let faults = REPORT["faults"].as_array().expect("faults are a list");
     assert_eq!(faults.len(), 7);
     for fault in faults {
         assert_eq!(fault["found"], true, "{fault}");
     }
-    let false_alarms = first["false_alarms"]["count"].as_u64().expect("a count");
-    assert!(false_alarms <= FALSE_ALARMS_MAX, "{:#}", first["flags"]);
-    for part in ["faults", "flags", "false_alarms"] {
-        assert_eq!(first[part], second[part], "{part}");
-    }
-    assert!(first["run"]["samples"].as_u64() > Some(300_000), "{}", first["run"]);
+    let false_alarms = REPORT["false_alarms"]["count"].as_u64().expect("a count");
+    assert!(false_alarms <= FALSE_ALARMS_MAX, "{:#}", REPORT["flags"]);
+    assert!(REPORT["run"]["samples"].as_u64() > Some(300_000), "{}", REPORT["run"]);
 }
 
 #[test]
@@ -63,9 +63,14 @@ fn what_cannot_be_made_up_is_wrong_usage() {
 }
 
 #[test]
-fn the_page_lives_until_the_demo_is_asked_to_stop() {
-    let mut child = start(&["--days", "8", "--end", END]);
-    // Drained at the end only; the report is far smaller than a pipe.
+fn a_seed_gives_the_same_report_and_the_page_lives_until_the_demo_is_asked_to_stop() {
+    let mut child = start(&["--json", "--days", "8", "--seed", "1", "--end", END]);
+    let mut stdout = child.stdout.take().expect("stdout is a pipe");
+    // Read beside: the report may be larger than a pipe.
+    let written = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        stdout.read_to_end(&mut text).map(|_| text)
+    });
     let mut told =
         BufReader::new(child.stderr.take().expect("stderr is a pipe")).lines().map_while(Result::ok);
     let line = told.find(|line| line.contains("http://")).expect("the page's address is told");
@@ -76,10 +81,12 @@ fn the_page_lives_until_the_demo_is_asked_to_stop() {
     let stopped = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
     assert!(stopped.expect("kill runs").success());
     assert!(told.any(|line| line.contains("stopped")), "it says that it stopped");
-    let output = finish(child);
-    assert!(output.status.success());
-    let report = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(report.contains("7 of 7 faults found"), "{report}");
+    let mut output = finish(child);
+    output.stdout = written.join().expect("the reader ends").expect("the report is read");
+    let second = report(&output);
+    for part in ["faults", "flags", "false_alarms"] {
+        assert_eq!(REPORT[part], second[part], "{part}");
+    }
 }
 
 fn get(address: &str, path: &str) -> String {
