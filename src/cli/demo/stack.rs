@@ -16,8 +16,8 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use super::super::{Failure, runtime, until_stopped};
-use crate::app::{App, Source};
+use super::super::{Failure, Signals, runtime};
+use crate::app::{App, Origin, Source};
 
 /// How long a program may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -68,23 +68,22 @@ pub(super) fn run() -> Result<(), Failure> {
     let [prometheus, alertmanager, node, promantis] = free_addrs().context("find free ports")?;
     let parts = parts([node, alertmanager, prometheus]);
     write_files(&scratch.0, &parts, promantis).context("write the configuration")?;
-    let source = Source { path: Some(scratch.0.join("promantis.yml")), listen: None };
+    let source = Source { origin: Origin::File(scratch.0.join("promantis.yml")), listen: None };
     let config = source.load()?;
     runtime()?.block_on(async {
+        let signals = Signals::listen()?;
         let app = App::start(config, source).await?;
-        let outcome = among(&parts, &scratch.0, app.addr()).await;
+        let outcome = among(&parts, &scratch.0, app.addr(), signals).await;
         app.stop().await;
         Ok(outcome?)
     })
 }
 
 /// Runs the programs around the promantis at `addr` until a signal asks to stop, or one of them ends.
-async fn among(parts: &[Part], scratch: &Path, addr: SocketAddr) -> anyhow::Result<()> {
+async fn among(parts: &[Part], scratch: &Path, addr: SocketAddr, mut signals: Signals) -> anyhow::Result<()> {
     let mut running = Vec::new();
     let outcome = tokio::select! {
-        // Signals first: one that comes before they are listened to would leave programs behind.
-        biased;
-        stopped = until_stopped(|| ()) => stopped,
+        () = signals.until_stopped(|| ()) => Ok(()),
         ended = start_and_watch(parts, scratch, addr, &mut running) => ended,
     };
     for one in running.iter_mut().rev() {
@@ -276,7 +275,7 @@ mod tests {
             let some = FILES.iter().any(|(_, text)| text.contains(slow));
             assert!(some, "{slow:?} stands in no file, {quick:?} is never written");
         }
-        let source = Source { path: Some(scratch.0.join("promantis.yml")), listen: None };
+        let source = Source { origin: Origin::File(scratch.0.join("promantis.yml")), listen: None };
         assert_eq!(source.load().map(|config| config.listen), Ok(addrs[3]));
     }
 
