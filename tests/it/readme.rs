@@ -6,7 +6,8 @@ use promantis::edge::telemetry::TABLE;
 fn block(name: &str) -> String {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
     let readme = readme.expect("README.md can be read");
-    let start = readme.split(&format!("<!-- {name} -->\n")).nth(1).unwrap_or_else(|| panic!("README has no {name}"));
+    let start =
+        readme.split(&format!("<!-- {name} -->\n")).nth(1).unwrap_or_else(|| panic!("README has no {name}"));
     start.split(&format!("<!-- /{name} -->")).next().unwrap_or_default().trim().to_owned()
 }
 

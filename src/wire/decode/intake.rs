@@ -38,6 +38,7 @@ struct Content {
     samples_ahead: u64,
     histograms_ahead: u64,
     histograms_too_long: u64,
+    histograms_invalid: u64,
     exemplars_bad: u64,
 }
 
@@ -98,6 +99,8 @@ impl<'l> Intake<'l> {
             self.content.histograms_too_long += 1;
         } else if histogram.timestamp > self.latest {
             self.content.histograms_ahead += 1;
+        } else if !histogram.is_valid() {
+            self.content.histograms_invalid += 1;
         }
         Ok(())
     }
@@ -130,12 +133,9 @@ impl<'l> Intake<'l> {
         }
     }
 
-    pub(super) fn has_samples(&self) -> bool {
-        self.content.samples > 0
-    }
-
-    pub(super) fn has_histograms(&self) -> bool {
-        self.content.histograms > 0
+    /// Whether the series at hand has neither samples nor histograms.
+    pub(super) fn is_empty(&self) -> bool {
+        self.content.samples == 0 && self.content.histograms == 0
     }
 
     /// Refuses the series at hand with all that it holds.
@@ -151,18 +151,24 @@ impl<'l> Intake<'l> {
     /// Accepts the series at hand, whose canonical labels stand at `run` of the batch's bytes.
     pub(super) fn accept(&mut self, batch: &mut Batch, run: Range<usize>, kind: MetricKind) {
         let content = self.content;
-        let ahead = Tally {
-            samples: content.samples_ahead,
-            histograms: content.histograms_ahead,
-            ..Tally::default()
-        };
-        let too_long = Tally { histograms: content.histograms_too_long, ..Tally::default() };
-        let bad = Tally { exemplars: content.exemplars_bad, ..Tally::default() };
-        self.written.samples += content.samples - ahead.samples;
-        self.written.histograms += content.histograms - ahead.histograms - too_long.histograms;
-        self.written.exemplars += content.exemplars - bad.exemplars;
-        let parts =
-            [(Refusal::TooFarAhead, ahead), (Refusal::TooManyBuckets, too_long), (Refusal::BadExemplar, bad)];
+        let histograms = |histograms| Tally { histograms, ..Tally::default() };
+        let parts = [
+            (
+                Refusal::TooFarAhead,
+                Tally { samples: content.samples_ahead, ..histograms(content.histograms_ahead) },
+            ),
+            (Refusal::TooManyBuckets, histograms(content.histograms_too_long)),
+            (Refusal::HistogramInvalid, histograms(content.histograms_invalid)),
+            (Refusal::BadExemplar, Tally { exemplars: content.exemplars_bad, ..Tally::default() }),
+        ];
+        self.written.samples += content.samples;
+        self.written.histograms += content.histograms;
+        self.written.exemplars += content.exemplars;
+        for (_, tally) in &parts {
+            self.written.samples -= tally.samples;
+            self.written.histograms -= tally.histograms;
+            self.written.exemplars -= tally.exemplars;
+        }
         for (refusal, tally) in parts.into_iter().filter(|(_, tally)| *tally != Tally::default()) {
             let labels = &batch.bytes()[run.clone()];
             self.refused.add(refusal, tally, (self.limits, self.latest), || clipped(labels));

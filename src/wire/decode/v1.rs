@@ -60,7 +60,7 @@ fn series(
 ) -> Result<(), Malformed> {
     intake.begin()?;
     let labels = read(intake, batch.bytes(), message)?;
-    if !intake.has_samples() && !intake.has_histograms() {
+    if intake.is_empty() {
         return Ok(());
     }
     let run = match labels {

@@ -89,11 +89,10 @@ fn series(
     intake.labels_counted(refs.count / 2)?;
     Ok(judge(intake, request, symbols, refs).and_then(|length| {
         metadata.check(symbols)?;
-        match (intake.has_samples(), intake.has_histograms()) {
-            (false, false) => Err(Refusal::NoSamples),
-            (true, true) => Err(Refusal::SamplesAndHistograms),
-            _ => Ok((length, MetricKind::from_wire(u64::from(metadata.kind)))),
+        if intake.is_empty() {
+            return Err(Refusal::NoSamples);
         }
+        Ok((length, MetricKind::from_wire(u64::from(metadata.kind))))
     }))
 }
 
