@@ -24,6 +24,7 @@ pub(super) struct Intake<'l> {
     exemplars_seen: usize,
     metadata_seen: usize,
     canonical_bytes: usize,
+    canonical_bytes_max: usize,
     /// Samples of the series at hand that are not too far ahead.
     samples: Vec<Sample>,
     content: Content,
@@ -43,7 +44,8 @@ struct Content {
 }
 
 impl<'l> Intake<'l> {
-    pub(super) fn new(limits: &'l Limits, latest: i64) -> Self {
+    /// An intake that builds label runs of `room` bytes at most, whatever the limits allow.
+    pub(super) fn new(limits: &'l Limits, latest: i64, room: usize) -> Self {
         Self {
             limits,
             latest,
@@ -55,6 +57,7 @@ impl<'l> Intake<'l> {
             exemplars_seen: 0,
             metadata_seen: 0,
             canonical_bytes: 0,
+            canonical_bytes_max: limits.canonical_bytes_max.min(room),
             samples: Vec::new(),
             content: Content::default(),
         }
@@ -127,8 +130,8 @@ impl<'l> Intake<'l> {
     /// Counts `length` bytes of a label run that is about to be built.
     pub(super) fn build(&mut self, length: usize) -> Result<(), Malformed> {
         self.canonical_bytes += length;
-        match self.canonical_bytes > self.limits.canonical_bytes_max {
-            true => Err(Malformed::TooManyLabelBytes { max: self.limits.canonical_bytes_max }),
+        match self.canonical_bytes > self.canonical_bytes_max {
+            true => Err(Malformed::TooManyLabelBytes { max: self.canonical_bytes_max }),
             false => Ok(()),
         }
     }
