@@ -183,6 +183,11 @@ fn split_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn encoded_len(name: usize, value: usize) -> usize {
+    // Nearly all are so short that each of the three lengths takes one byte.
+    let short = name + value + 4;
+    if short < 0x80 {
+        return 2 + short;
+    }
     let label = 2 + varint_len(name as u64) + name + varint_len(value as u64) + value;
     1 + varint_len(label as u64) + label
 }

@@ -58,18 +58,29 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
                 Err(refusal) => intake.refuse(refusal, &raw),
                 Ok((length, kind)) => {
                     intake.build(length)?;
+                    if batch.bytes().is_empty() {
+                        make_room(&mut batch, length, symbols.series, &raw);
+                    }
                     let start = batch.bytes().len();
                     push_run(batch.bytes_mut(), &intake.labels, &raw, length);
                     let end = batch.bytes().len();
-                    if batch.series_count() == 0 {
-                        batch.reserve(symbols.series);
-                    }
                     intake.accept(&mut batch, start..end, kind);
                 }
             }
         }
     }
     Ok(Decoded { batch, written: intake.written, refused: intake.refused })
+}
+
+/// How many times their bytes in the request runs are given room for at once; more comes as it is needed.
+const ROOM: usize = 4;
+
+/// Reserves what `series` will need if all are like the first, whose run has `length` bytes: growing step by step
+/// would copy, and touch pages, that are then thrown away.
+fn make_room(batch: &mut Batch, length: usize, series: usize, request: &[u8]) {
+    batch.reserve(series);
+    let bytes = length.saturating_mul(series);
+    batch.bytes_mut().reserve(bytes.saturating_add(bytes / 8).min(request.len().saturating_mul(ROOM)));
 }
 
 /// Walks a series: what it holds goes into the intake; the length of its run and its type come back.

@@ -97,17 +97,12 @@ fn check_rows(rows: Vec<Row>) {
 
 const SAME: &str = "";
 
-/// TestRemoteWriteHandler_V2Message, the rows on what is good and bad in itself.
+/// TestRemoteWriteHandler_V2Message, the rows on what is good and on labels.
 #[test]
 fn v2_message() {
     let name = [("__name__", "test_metric1")];
     let twice = [("__name__", "test_metric1"), ("test_metric1", "b"), ("test_metric1", "b")];
-    let only_exemplars = with_first(&name, |series| {
-        series.samples.clear();
-        series.exemplars.push(v2::Exemplar { labels_refs: Vec::new(), value: 1.0, timestamp: 1 });
-    });
     let no_start = with_change(|series| series.samples[0].start_timestamp = 0);
-    let metadata = Some(v2::Metadata { r#type: 1, help_ref: 999, unit_ref: 0 });
     let (taken, partly) = ((204, FIXTURE), (400, FIXTURE));
     check_rows(vec![
         ("All timeseries accepted/ct_enabled", fixture(), taken, "", SAME),
@@ -147,6 +142,20 @@ fn v2_message() {
             "label_ref_out_of_range",
             SAME,
         ),
+    ]);
+}
+
+/// TestRemoteWriteHandler_V2Message, the rows on what a series holds beside labels.
+#[test]
+fn v2_message_content() {
+    let name = [("__name__", "test_metric1")];
+    let only_exemplars = with_first(&name, |series| {
+        series.samples.clear();
+        series.exemplars.push(v2::Exemplar { labels_refs: Vec::new(), value: 1.0, timestamp: 1 });
+    });
+    let metadata = Some(v2::Metadata { r#type: 1, help_ref: 999, unit_ref: 0 });
+    let partly = (400, FIXTURE);
+    check_rows(vec![
         (
             "Partial write; TimeSeries with only exemplars (no samples or histograms)",
             only_exemplars,

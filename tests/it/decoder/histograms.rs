@@ -170,7 +170,7 @@ fn integers_add_up_to_their_count() {
     check(&[integers()], "none", false, |histogram| histogram.count = None);
     check(&[custom()], "custom", false, count(7));
     let unclear = v2::Histogram { sum: f64::NAN, ..integers() };
-    check(&[unclear.clone()], "more, and the sum is not a number", true, count(29));
+    check(std::slice::from_ref(&unclear), "more, and the sum is not a number", true, count(29));
     check(&[unclear], "less, and the sum is not a number", false, count(27));
     check(&[integers()], "a zero bucket of floats is none", true, |histogram| {
         histogram.zero_count = Some(ZeroCount::ZeroCountFloat(2.0));
