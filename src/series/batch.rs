@@ -62,6 +62,12 @@ impl Batch {
         &mut self.bytes
     }
 
+    /// Makes room for so many more series with one sample each: 64 bytes for each of them.
+    pub fn reserve(&mut self, series: usize) {
+        self.series.reserve(series);
+        self.samples.reserve(series);
+    }
+
     /// Adds a series whose canonical labels stand at `labels` and whose samples are those pushed since
     /// `first_sample`.
     pub fn push_series(&mut self, labels: Range<usize>, first_sample: usize, kind: MetricKind) {

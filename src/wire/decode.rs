@@ -140,7 +140,9 @@ pub enum Malformed {
 /// is accepted, contributes nothing, and its labels are not judged. Metadata with a name that is empty or
 /// not UTF-8 says nothing and is left out.
 ///
-/// Costs 48 bytes of memory per series and 16 per sample beside `raw`; nothing is allocated per series.
+/// Costs 48 bytes of memory per series and 16 per sample beside `raw`, and in remote write 2.0 the label runs,
+/// for which up to four times the bytes of `raw` are reserved; nothing is allocated per series. A request of 4 GiB
+/// or more is refused, and label runs are built up to 4 GiB, whatever the limits.
 ///
 /// # Errors
 /// [`Malformed`]; then nothing of the request is kept.

@@ -137,14 +137,20 @@ impl Field {
         Ok(())
     }
 
-    /// How many doubles a repeated field has here, packed or not.
-    pub(super) fn doubles(self) -> Result<usize, SyntaxError> {
+    /// Hands the doubles of a repeated field to `each`, packed or not.
+    pub(super) fn doubles(self, request: &[u8], mut each: impl FnMut(f64)) -> Result<(), SyntaxError> {
         match self.value {
-            Value::Fixed64(_) => Ok(1),
-            Value::Bytes(span) if span.len().is_multiple_of(8) => Ok(span.len() / 8),
-            Value::Bytes(_) => Err(SyntaxError::Truncated { at: self.at }),
-            _ => Err(self.wrong_type(WireType::Fixed64)),
+            Value::Fixed64(bits) => each(f64::from_bits(bits)),
+            Value::Bytes(span) => {
+                let (doubles, rest) = span.of(request).as_chunks();
+                if !rest.is_empty() {
+                    return Err(SyntaxError::Truncated { at: self.at });
+                }
+                doubles.iter().for_each(|double| each(f64::from_le_bytes(*double)));
+            }
+            _ => return Err(self.wrong_type(WireType::Fixed64)),
         }
+        Ok(())
     }
 
     fn wrong_type(self, expected: WireType) -> SyntaxError {

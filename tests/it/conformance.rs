@@ -6,6 +6,7 @@
 
 mod compliance;
 mod write_handler;
+mod write_handler_v1;
 
 use crate::support::client::Reply;
 

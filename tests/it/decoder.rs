@@ -1,6 +1,8 @@
 //! What requests come to: refusals with their counts, attacks, and the way back out.
 
+mod any_histogram;
 mod attacks;
+mod histograms;
 mod oracle;
 
 use promantis::series::{MetricKind, STALE_NAN_BITS};
@@ -148,8 +150,9 @@ fn odd_values_pass_bit_by_bit() {
 
 #[test]
 fn histograms_and_exemplars_are_counted_and_bounded() {
-    let histogram = |buckets, timestamp| v1::Histogram {
-        positive_deltas: vec![1; buckets],
+    let histogram = |buckets: u32, timestamp| v1::Histogram {
+        positive_spans: vec![v1::BucketSpan { offset: 0, length: buckets }],
+        positive_deltas: vec![0; buckets as usize],
         timestamp,
         ..Default::default()
     };
@@ -213,7 +216,49 @@ fn a_series_of_2_0_has_samples_or_histograms() {
     check_v2(empty, "up x1, 1/0/0, no_samples 1:0/0/0");
     check_v2(only_exemplars, "up x1, 1/0/0, no_samples 1:0/0/1");
     check_v2(only_histograms, "up x1, 1/2/1");
-    check_v2(both, "up x1, 1/0/0, samples_and_histograms 1:3/2/0");
+    check_v2(both, "api x3, up x1, 4/2/0"); // Prometheus takes it, whatever the specification says.
+}
+
+/// The names of a family are compared once; its members are judged each for itself all the same.
+#[test]
+fn members_of_a_family_are_judged_one_by_one() {
+    let members: [&[u32]; 7] = [
+        &[1, 2, 5, 3, 6, 7],
+        &[1, 4, 5, 6, 6, 3],
+        &[1, 4, 5, 0, 6, 3],
+        &[1, 0, 5, 6, 6, 3],
+        &[6, 6, 1, 2, 5, 3],
+        &[1, 2, 5],
+        &[1, 2, 5, 3, 6, 4],
+    ];
+    let decoded = decode_v2(members.map(|refs| series_v2(refs, 1)).to_vec());
+    assert_eq!(
+        show(&decoded),
+        r#"up{b="job", c="seconds"} x1, api{b="c", c="job"} x1, api{c="job"} x1, up{b="job", c="c"} x1, up{b="job", c="api"} x1, 5/0/0, no_metric_name 1:1/0/0, odd_label_refs 1:1/0/0"#
+    );
+}
+
+#[test]
+fn texts_of_any_length_are_copied_whole() {
+    for length in [1, 15, 16, 17, 31, 32, 33, 63, 120, 121, 127, 128, 200] {
+        let text = "é".repeat(length / 2) + if length % 2 == 1 { "x" } else { "" };
+        let symbols =
+            ["", "__name__", "up", &text[..length.min(200)]].map(|text| text.as_bytes().to_vec()).to_vec();
+        let raw = v2::Request { symbols, timeseries: vec![series_v2(&[1, 2, 3, 3], 1)] }.encode_to_vec();
+        let decoded = decode(Protocol::V2, raw, &Limits::default(), LATEST).unwrap();
+        let expected =
+            promantis::series::LabelRunBuf::from_iter([("__name__", "up"), (&text, &text)]).encode();
+        assert_eq!(decoded.batch.iter().next().unwrap().labels.as_bytes(), &*expected, "{length}");
+    }
+}
+
+/// Offsets have 32 bits, and that bounds what is built where the limit does not.
+#[test]
+fn a_limit_beyond_offsets_is_no_limit_to_small_requests() {
+    let limits = Limits { canonical_bytes_max: usize::MAX, ..Limits::default() };
+    let unsorted = series_v1(&[("a", "1"), ("__name__", "up")], &[NOW]);
+    let raw = v1::WriteRequest { timeseries: vec![unsorted], metadata: vec![] }.encode_to_vec();
+    assert_eq!(show(&decode(Protocol::V1, raw, &limits, LATEST).unwrap()), r#"up{a="1"} x1, 1/0/0"#);
 }
 
 #[test]
@@ -236,6 +281,31 @@ fn metadata_of_2_0_gives_the_type() {
     check(5, 4, 0, ("api x1, 1/0/0".to_owned(), Some(MetricKind::Summary)));
     check(1, 0, 8, refused());
     check(1, 8, 0, refused());
+}
+
+/// One numbering in both protocols, and unknown numbers say nothing.
+#[test]
+fn the_type_reaches_the_batch_by_either_protocol() {
+    let kinds = [
+        MetricKind::Unknown,
+        MetricKind::Counter,
+        MetricKind::Gauge,
+        MetricKind::Histogram,
+        MetricKind::GaugeHistogram,
+        MetricKind::Summary,
+        MetricKind::Info,
+        MetricKind::StateSet,
+        MetricKind::Unknown,
+    ];
+    for (r#type, kind) in (0..).zip(kinds) {
+        let family = v1::MetricMetadata { r#type, metric_family_name: b"up".into(), ..Default::default() };
+        let raw = v1::WriteRequest { timeseries: vec![], metadata: vec![family] }.encode_to_vec();
+        let told = decode(Protocol::V1, raw, &Limits::default(), LATEST).unwrap();
+        assert_eq!(told.batch.metadata()[0].kind, kind, "1.0: {}", r#type);
+        let metadata = Some(v2::Metadata { r#type, help_ref: 0, unit_ref: 0 });
+        let told = decode_v2(vec![v2::TimeSeries { metadata, ..series_v2(&[1, 2], 1) }]);
+        assert_eq!(told.batch.iter().next().unwrap().kind, kind, "2.0: {}", r#type);
+    }
 }
 
 #[test]

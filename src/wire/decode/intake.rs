@@ -24,6 +24,7 @@ pub(super) struct Intake<'l> {
     exemplars_seen: usize,
     metadata_seen: usize,
     canonical_bytes: usize,
+    canonical_bytes_max: usize,
     /// Samples of the series at hand that are not too far ahead.
     samples: Vec<Sample>,
     content: Content,
@@ -38,11 +39,13 @@ struct Content {
     samples_ahead: u64,
     histograms_ahead: u64,
     histograms_too_long: u64,
+    histograms_invalid: u64,
     exemplars_bad: u64,
 }
 
 impl<'l> Intake<'l> {
-    pub(super) fn new(limits: &'l Limits, latest: i64) -> Self {
+    /// An intake that builds label runs of `room` bytes at most, whatever the limits allow.
+    pub(super) fn new(limits: &'l Limits, latest: i64, room: usize) -> Self {
         Self {
             limits,
             latest,
@@ -54,6 +57,7 @@ impl<'l> Intake<'l> {
             exemplars_seen: 0,
             metadata_seen: 0,
             canonical_bytes: 0,
+            canonical_bytes_max: limits.canonical_bytes_max.min(room),
             samples: Vec::new(),
             content: Content::default(),
         }
@@ -98,6 +102,8 @@ impl<'l> Intake<'l> {
             self.content.histograms_too_long += 1;
         } else if histogram.timestamp > self.latest {
             self.content.histograms_ahead += 1;
+        } else if !histogram.is_valid() {
+            self.content.histograms_invalid += 1;
         }
         Ok(())
     }
@@ -124,18 +130,15 @@ impl<'l> Intake<'l> {
     /// Counts `length` bytes of a label run that is about to be built.
     pub(super) fn build(&mut self, length: usize) -> Result<(), Malformed> {
         self.canonical_bytes += length;
-        match self.canonical_bytes > self.limits.canonical_bytes_max {
-            true => Err(Malformed::TooManyLabelBytes { max: self.limits.canonical_bytes_max }),
+        match self.canonical_bytes > self.canonical_bytes_max {
+            true => Err(Malformed::TooManyLabelBytes { max: self.canonical_bytes_max }),
             false => Ok(()),
         }
     }
 
-    pub(super) fn has_samples(&self) -> bool {
-        self.content.samples > 0
-    }
-
-    pub(super) fn has_histograms(&self) -> bool {
-        self.content.histograms > 0
+    /// Whether the series at hand has neither samples nor histograms.
+    pub(super) fn is_empty(&self) -> bool {
+        self.content.samples == 0 && self.content.histograms == 0
     }
 
     /// Refuses the series at hand with all that it holds.
@@ -151,18 +154,24 @@ impl<'l> Intake<'l> {
     /// Accepts the series at hand, whose canonical labels stand at `run` of the batch's bytes.
     pub(super) fn accept(&mut self, batch: &mut Batch, run: Range<usize>, kind: MetricKind) {
         let content = self.content;
-        let ahead = Tally {
-            samples: content.samples_ahead,
-            histograms: content.histograms_ahead,
-            ..Tally::default()
-        };
-        let too_long = Tally { histograms: content.histograms_too_long, ..Tally::default() };
-        let bad = Tally { exemplars: content.exemplars_bad, ..Tally::default() };
-        self.written.samples += content.samples - ahead.samples;
-        self.written.histograms += content.histograms - ahead.histograms - too_long.histograms;
-        self.written.exemplars += content.exemplars - bad.exemplars;
-        let parts =
-            [(Refusal::TooFarAhead, ahead), (Refusal::TooManyBuckets, too_long), (Refusal::BadExemplar, bad)];
+        let histograms = |histograms| Tally { histograms, ..Tally::default() };
+        let parts = [
+            (
+                Refusal::TooFarAhead,
+                Tally { samples: content.samples_ahead, ..histograms(content.histograms_ahead) },
+            ),
+            (Refusal::TooManyBuckets, histograms(content.histograms_too_long)),
+            (Refusal::HistogramInvalid, histograms(content.histograms_invalid)),
+            (Refusal::BadExemplar, Tally { exemplars: content.exemplars_bad, ..Tally::default() }),
+        ];
+        self.written.samples += content.samples;
+        self.written.histograms += content.histograms;
+        self.written.exemplars += content.exemplars;
+        for (_, tally) in &parts {
+            self.written.samples -= tally.samples;
+            self.written.histograms -= tally.histograms;
+            self.written.exemplars -= tally.exemplars;
+        }
         for (refusal, tally) in parts.into_iter().filter(|(_, tally)| *tally != Tally::default()) {
             let labels = &batch.bytes()[run.clone()];
             self.refused.add(refusal, tally, (self.limits, self.latest), || clipped(labels));

@@ -50,25 +50,42 @@ pub(super) fn check_lengths(name: usize, value: usize, limits: &Limits) -> Resul
     }
 }
 
-/// Sorts `labels`, drops the empty ones and returns the bytes of their canonical run.
+/// What [`arrange`] did.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arranged {
+    /// Bytes of the canonical run.
+    pub(super) length: usize,
+    /// Whether all labels stayed, where they were.
+    pub(super) is_as_sent: bool,
+}
+
+/// Sorts `labels`, drops the empty ones and measures their canonical run.
 ///
 /// Duplicates are refused before empty ones are dropped, as Prometheus does.
 pub(super) fn arrange(
     labels: &mut Vec<LabelText>,
     request: &[u8],
     limits: &Limits,
-) -> Result<usize, Refusal> {
+) -> Result<Arranged, Refusal> {
     let ascending = |pair: &[LabelText]| precedes(pair[0].name.of(request), pair[1].name.of(request));
-    if !labels.windows(2).all(ascending) {
+    let is_sorted = labels.windows(2).all(ascending);
+    if !is_sorted {
         labels.sort_unstable_by_key(|label| label.name.of(request));
         if !labels.windows(2).all(ascending) {
             return Err(Refusal::DuplicateLabel);
         }
     }
+    let sent = labels.len();
     labels.retain(|label| label.value.len() > 0);
     if !labels.iter().any(|label| label.name.of(request) == METRIC_NAME.as_bytes()) {
         return Err(Refusal::NoMetricName);
     }
+    let length = run_length(labels, limits)?;
+    Ok(Arranged { length, is_as_sent: is_sorted && labels.len() == sent })
+}
+
+/// Bytes of the canonical run of `labels`, which are arranged.
+pub(super) fn run_length(labels: &[LabelText], limits: &Limits) -> Result<usize, Refusal> {
     let length = labels.iter().map(|label| encoded_len(label.name.len(), label.value.len())).sum();
     if length > limits.label_bytes_max {
         return Err(Refusal::LabelsTooLong);
@@ -78,18 +95,34 @@ pub(super) fn arrange(
 
 /// Appends the run of `labels` that were arranged, `length` bytes.
 pub(super) fn push_run(run: &mut Vec<u8>, labels: &[LabelText], request: &[u8], length: usize) {
-    run.reserve(length);
+    run.reserve(length + STRIDE);
     for label in labels {
-        let (name, value) = (label.name.of(request), label.value.of(request));
+        let (name, value) = (label.name, label.value);
         let inner = name.len() + value.len() + 4;
         if inner < 0x80 {
             run.extend_from_slice(&[0x0a, inner as u8, 0x0a, name.len() as u8]);
-            run.extend_from_slice(name);
+            push_text(run, name, request);
             run.extend_from_slice(&[0x12, value.len() as u8]);
-            run.extend_from_slice(value);
+            push_text(run, value, request);
         } else {
-            push_label(run, name, value);
+            push_label(run, name.of(request), value.of(request));
         }
+    }
+}
+
+/// Copies so many bytes where a text is short: with a length known to the compiler, that is two moves and no
+/// call, and most names and values are that short.
+const STRIDE: usize = 32;
+
+#[inline]
+fn push_text(run: &mut Vec<u8>, text: Span, request: &[u8]) {
+    match request.get(text.start as usize..).and_then(<[u8]>::first_chunk::<STRIDE>) {
+        Some(chunk) if text.len() <= STRIDE => {
+            let end = run.len() + text.len();
+            run.extend_from_slice(chunk);
+            run.truncate(end);
+        }
+        _ => run.extend_from_slice(text.of(request)),
     }
 }
 
@@ -150,6 +183,11 @@ fn split_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn encoded_len(name: usize, value: usize) -> usize {
+    // Nearly all are so short that each of the three lengths takes one byte.
+    let short = name + value + 4;
+    if short < 0x80 {
+        return 2 + short;
+    }
     let label = 2 + varint_len(name as u64) + name + varint_len(value as u64) + value;
     1 + varint_len(label as u64) + label
 }

@@ -29,12 +29,12 @@ pub enum Refusal {
     MetadataRefOutOfRange,
     /// Series: neither samples nor histograms.
     NoSamples,
-    /// Series: samples as well as histograms.
-    SamplesAndHistograms,
     /// Sample or histogram: later than the latest timestamp accepted.
     TooFarAhead,
     /// Histogram: a list longer than [`Limits::histogram_buckets_max`].
     TooManyBuckets,
+    /// Histogram: spans, buckets, bounds, schema and count that contradict each other.
+    HistogramInvalid,
     /// Exemplar: label references that are odd in number or beyond the symbols.
     BadExemplar,
 }
@@ -74,9 +74,9 @@ impl Refusal {
         Self::LabelRefOutOfRange,
         Self::MetadataRefOutOfRange,
         Self::NoSamples,
-        Self::SamplesAndHistograms,
         Self::TooFarAhead,
         Self::TooManyBuckets,
+        Self::HistogramInvalid,
         Self::BadExemplar,
     ];
 
@@ -95,9 +95,9 @@ impl Refusal {
             Self::LabelRefOutOfRange => "label_ref_out_of_range",
             Self::MetadataRefOutOfRange => "metadata_ref_out_of_range",
             Self::NoSamples => "no_samples",
-            Self::SamplesAndHistograms => "samples_and_histograms",
             Self::TooFarAhead => "too_far_ahead",
             Self::TooManyBuckets => "too_many_buckets",
+            Self::HistogramInvalid => "histogram_invalid",
             Self::BadExemplar => "bad_exemplar",
         }
     }
@@ -123,13 +123,15 @@ impl Refusal {
             Self::LabelRefOutOfRange => "a label reference beyond the symbols".to_owned(),
             Self::MetadataRefOutOfRange => "a metadata reference beyond the symbols".to_owned(),
             Self::NoSamples => "neither samples nor histograms".to_owned(),
-            Self::SamplesAndHistograms => "samples as well as histograms".to_owned(),
             Self::TooFarAhead => format!("a timestamp later than {latest} ms, which is too far ahead"),
             Self::TooManyBuckets => {
                 format!(
                     "a histogram with more than `histogram_buckets_max` of {}",
                     limits.histogram_buckets_max
                 )
+            }
+            Self::HistogramInvalid => {
+                "a histogram whose spans, buckets, bounds, schema and count do not agree".to_owned()
             }
             Self::BadExemplar => "an exemplar with label references odd or beyond the symbols".to_owned(),
         }

@@ -20,11 +20,9 @@ enum Labels {
 
 pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
     // Built runs stand behind the request, and offsets have 32 bits.
-    if raw.len().saturating_add(limits.canonical_bytes_max) > u32::MAX as usize {
-        return Err(SyntaxError::TooLong { size: raw.len() }.into());
-    }
+    let room = (u32::MAX as usize).checked_sub(raw.len()).ok_or(SyntaxError::TooLong { size: raw.len() })?;
     let request = Span { start: 0, end: raw.len() as u32 };
-    let mut intake = Intake::new(limits, latest);
+    let mut intake = Intake::new(limits, latest, room);
     let mut batch = Batch::over(raw);
     let mut at = request;
     let mut built = Vec::new();
@@ -60,7 +58,7 @@ fn series(
 ) -> Result<(), Malformed> {
     intake.begin()?;
     let labels = read(intake, batch.bytes(), message)?;
-    if !intake.has_samples() && !intake.has_histograms() {
+    if intake.is_empty() {
         return Ok(());
     }
     let run = match labels {
@@ -145,7 +143,7 @@ fn judge(intake: &mut Intake<'_>, request: &[u8], count: usize) -> Result<usize,
     for label in &intake.labels {
         check(*label, request, intake.limits)?;
     }
-    arrange(&mut intake.labels, request, intake.limits)
+    arrange(&mut intake.labels, request, intake.limits).map(|arranged| arranged.length)
 }
 
 #[inline]

@@ -5,7 +5,7 @@
 //! empty is not insisted on. Field 6 of a series, a created timestamp up to rc.3, is skipped.
 
 use super::intake::Intake;
-use super::labels::{LabelText, arrange, check_lengths, push_run};
+use super::labels::{LabelText, arrange, check_lengths, push_run, run_length};
 use super::{Decoded, Limits, Malformed, Protocol, Refusal};
 use crate::series::{Batch, MetricKind};
 use crate::wire::fields::{Field, Fields, Span, SyntaxError};
@@ -14,6 +14,8 @@ use crate::wire::fields::{Field, Fields, Span, SyntaxError};
 #[derive(Default)]
 struct Symbols {
     texts: Vec<Symbol>,
+    /// How many series follow, counted in passing.
+    series: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -36,10 +38,14 @@ struct Refs {
     /// At most two for each label allowed.
     refs: Vec<u32>,
     count: usize,
+    /// References to the names of an earlier series, which were in order and had a metric's name among them:
+    /// series of one family follow each other, and numbers are compared faster than names.
+    names_in_order: Vec<u32>,
 }
 
 pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
-    let mut intake = Intake::new(limits, latest);
+    // Runs are built in a buffer of their own, whose offsets have 32 bits.
+    let mut intake = Intake::new(limits, latest, u32::MAX as usize);
     let symbols = Symbols::read(&raw, limits)?;
     let mut batch = Batch::default();
     let mut refs = Refs::default();
@@ -52,6 +58,9 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
                 Err(refusal) => intake.refuse(refusal, &raw),
                 Ok((length, kind)) => {
                     intake.build(length)?;
+                    if batch.bytes().is_empty() {
+                        make_room(&mut batch, length, symbols.series, &raw);
+                    }
                     let start = batch.bytes().len();
                     push_run(batch.bytes_mut(), &intake.labels, &raw, length);
                     let end = batch.bytes().len();
@@ -61,6 +70,17 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
         }
     }
     Ok(Decoded { batch, written: intake.written, refused: intake.refused })
+}
+
+/// How many times their bytes in the request runs are given room for at once; more comes as it is needed.
+const ROOM: usize = 4;
+
+/// Reserves what `series` will need if all are like the first, whose run has `length` bytes: growing step by step
+/// would copy, and touch pages, that are then thrown away.
+fn make_room(batch: &mut Batch, length: usize, series: usize, request: &[u8]) {
+    batch.reserve(series);
+    let bytes = length.saturating_mul(series);
+    batch.bytes_mut().reserve(bytes.saturating_add(bytes / 8).min(request.len().saturating_mul(ROOM)));
 }
 
 /// Walks a series: what it holds goes into the intake; the length of its run and its type come back.
@@ -89,16 +109,20 @@ fn series(
     intake.labels_counted(refs.count / 2)?;
     Ok(judge(intake, request, symbols, refs).and_then(|length| {
         metadata.check(symbols)?;
-        match (intake.has_samples(), intake.has_histograms()) {
-            (false, false) => Err(Refusal::NoSamples),
-            (true, true) => Err(Refusal::SamplesAndHistograms),
-            _ => Ok((length, MetricKind::from_wire(u64::from(metadata.kind)))),
+        if intake.is_empty() {
+            return Err(Refusal::NoSamples);
         }
+        Ok((length, MetricKind::from_wire(u64::from(metadata.kind))))
     }))
 }
 
 /// Resolves references into the intake's labels, checks and arranges them. Returns the length of the run.
-fn judge(intake: &mut Intake<'_>, request: &[u8], symbols: &Symbols, refs: &Refs) -> Result<usize, Refusal> {
+fn judge(
+    intake: &mut Intake<'_>,
+    request: &[u8],
+    symbols: &Symbols,
+    refs: &mut Refs,
+) -> Result<usize, Refusal> {
     let limits = intake.limits;
     if refs.count > limits.labels_max.saturating_mul(2) {
         return Err(Refusal::TooManyLabels);
@@ -106,6 +130,7 @@ fn judge(intake: &mut Intake<'_>, request: &[u8], symbols: &Symbols, refs: &Refs
     if !refs.count.is_multiple_of(2) {
         return Err(Refusal::OddLabelRefs);
     }
+    let mut has_empty = false;
     for pair in refs.refs.chunks_exact(2) {
         let (name, value) = (symbols.get(pair[0])?, symbols.get(pair[1])?);
         intake.labels.push(LabelText { name: name.span, value: value.span });
@@ -113,8 +138,16 @@ fn judge(intake: &mut Intake<'_>, request: &[u8], symbols: &Symbols, refs: &Refs
         if !(name.is_utf8 && value.is_utf8) {
             return Err(Refusal::InvalidUtf8);
         }
+        has_empty |= value.span.len() == 0;
     }
-    arrange(&mut intake.labels, request, limits)
+    if !has_empty && refs.are_in_order() {
+        return run_length(&intake.labels, limits);
+    }
+    let arranged = arrange(&mut intake.labels, request, limits)?;
+    if arranged.is_as_sent {
+        refs.remember_order();
+    }
+    Ok(arranged.length)
 }
 
 fn exemplar(request: &[u8], message: Span, symbols: &Symbols) -> Result<Result<(), Refusal>, SyntaxError> {
@@ -152,7 +185,7 @@ impl Symbols {
                 texts.push(Symbol { span, is_utf8: std::str::from_utf8(span.of(request)).is_ok() });
             }
         }
-        Ok(Self { texts })
+        Ok(Self { texts, series })
     }
 
     fn get(&self, index: u32) -> Result<Symbol, Refusal> {
@@ -185,6 +218,20 @@ impl Refs {
     fn clear(&mut self) {
         self.refs.clear();
         self.count = 0;
+    }
+
+    fn names(&self) -> impl Iterator<Item = &u32> {
+        self.refs.iter().step_by(2)
+    }
+
+    /// Whether the names are those of an earlier series that was in order.
+    fn are_in_order(&self) -> bool {
+        !self.refs.is_empty() && self.names().eq(&self.names_in_order)
+    }
+
+    fn remember_order(&mut self) {
+        self.names_in_order.clear();
+        self.names_in_order.extend(self.refs.iter().step_by(2));
     }
 
     fn read(&mut self, request: &[u8], field: Field, limits: &Limits) -> Result<(), SyntaxError> {
