@@ -273,3 +273,6 @@ fn point(judgement: &Judgement<'_>) -> Point {
 fn labels_of(judgement: &Judgement<'_>) -> Labels {
     Labels(judgement.labels.as_bytes().into())
 }
+
+#[cfg(test)]
+mod tests;
