@@ -407,13 +407,13 @@ fn review_one_sample_after_a_restart_is_not_a_window_full() {
 fn review_senders_that_disagree_about_a_type_do_not_end_series_each_minute() {
     let mut bench = Bench::new(vec![monitor("m", "{}")]);
     bench.metadata("requests", MetricKind::Counter);
-    bench.send("requests", &[], 0, &[1.0, 2.0, 4.0]);
-    bench.take();
+    bench.send("requests", &[], 0, &[1.0, 2.0, 4.0, 5.0, 9.0, 10.0]);
+    assert!(bench.take().contains("rate"));
     // Another exporter exposes the same name without a type.
     bench.metadata("requests", MetricKind::Unknown);
-    bench.send("requests", &[], 3, &[7.0]);
+    bench.send("requests", &[], 6, &[17.0]);
     bench.metadata("requests", MetricKind::Counter);
-    bench.send("requests", &[], 4, &[9.0]);
+    bench.send("requests", &[], 7, &[19.0]);
     let text = bench.take();
     assert!(!text.contains("stale"), "{text}");
 }
