@@ -32,8 +32,14 @@ fn batch(series: usize, minutes: std::ops::Range<i64>, value: impl Fn(i64) -> f6
 fn main() {
     let yaml = "limits: {series_max: 60000}\nmonitors: [{name: m, detectors: [zscore], warm_up: 4, window: {trigger: 0s}}]";
     for (series, high, views) in [
-        (2_000, 1.0, false), (2_000, 1.0, true), (20_000, 1.0, false), (20_000, 1.0, true),
-        (900, 1e6, false), (900, 1e6, true), (2_000, 1e6, false), (2_000, 1e6, true),
+        (2_000, 1.0, false),
+        (2_000, 1.0, true),
+        (20_000, 1.0, false),
+        (20_000, 1.0, true),
+        (900, 1e6, false),
+        (900, 1e6, true),
+        (2_000, 1e6, false),
+        (2_000, 1e6, true),
     ] {
         let plan = promantis::config::parse(yaml).expect("valid").plan;
         let recent = Recent::new(1);
@@ -44,6 +50,9 @@ fn main() {
         let begin = std::time::Instant::now();
         engine.ingest(&more, 0, &mut sink());
         let each = begin.elapsed().as_nanos() as usize / (20 * series);
-        println!("{series} series, values up to {high:e}, flagged {}, views {views}: {each} ns a sample", engine.flagged_count());
+        println!(
+            "{series} series, values up to {high:e}, flagged {}, views {views}: {each} ns a sample",
+            engine.flagged_count()
+        );
     }
 }

@@ -42,7 +42,8 @@ fn review_a_reload_changes_what_is_foreseen_of_a_view() {
     let recent = Recent::new(1);
     let mut engine = engine("monitors: [{name: m, forecast: {horizons: [1h]}}]");
     engine.ingest(&batch(0..1, 0..30, |m| m as f64), 0, &mut Watching(recent.part(0)));
-    let new = config::parse("monitors: [{name: m, forecast: {horizons: [4h], upper: 9}}]").expect("valid").plan;
+    let new =
+        config::parse("monitors: [{name: m, forecast: {horizons: [4h], upper: 9}}]").expect("valid").plan;
     engine.replace_plan(Arc::clone(&new), &mut Watching(recent.part(0)));
     engine.ingest(&batch(0..1, 30..60, |m| m as f64), 0, &mut Watching(recent.part(0)));
     let (_, views) = recent.signals(|_| true, 0..1);
@@ -63,7 +64,8 @@ fn review_signals_that_ended_young_make_room() {
 #[test]
 fn review_infinite_numbers_are_text() {
     let recent = Recent::new(1);
-    let mut engine = engine("monitors: [{name: m, detectors: [], static: {upper: 5}, warm_up: 0, window: {trigger: 0s}}]");
+    let mut engine =
+        engine("monitors: [{name: m, detectors: [], static: {upper: 5}, warm_up: 0, window: {trigger: 0s}}]");
     engine.ingest(&batch(0..1, 0..1, |_| 9.0), 0, &mut Watching(recent.part(0)));
     let text = serde_json::to_string(&recent.episodes()).expect("serialises");
     assert!(text.contains(r#""lower":"-Inf""#), "{text}");
