@@ -66,8 +66,6 @@ pub struct Engine {
     families: Families,
     /// Raised when selection or types change; series of an older one are selected anew.
     generation: u32,
-    /// Newest timestamp seen in any batch.
-    newest: i64,
     flagged: i64,
     scratch: Scratch,
 }
@@ -79,7 +77,6 @@ impl Engine {
             table: Table::new(&plan.limits, shard.count),
             families: Families::default(),
             generation: 0,
-            newest: i64::MIN,
             flagged: 0,
             scratch: Scratch::default(),
             shard,
@@ -92,8 +89,6 @@ impl Engine {
         let mut counts = Counts::default();
         self.learn_families(batch);
         for series in batch.iter() {
-            let newest = series.samples.iter().map(|sample| sample.timestamp).max();
-            self.newest = self.newest.max(newest.unwrap_or(i64::MIN));
             if series.hash.shard(self.shard.count) == self.shard.index {
                 self.ingest_series(&series, arrival, sink, &mut counts);
             }
@@ -243,7 +238,14 @@ impl Engine {
         self.table.may_admit(arrival)?;
         let signals = selected.map(|(index, monitor)| draw(index, monitor, series.labels, kind)).collect();
         let generation = self.generation;
-        Ok(self.table.insert(Entry { hash: series.hash, newest: None, arrival, generation, signals }))
+        Ok(self.table.insert(Entry {
+            hash: series.hash,
+            newest: None,
+            arrival,
+            generation,
+            said: series.kind,
+            signals,
+        }))
     }
 
     /// Brings the signals of a known series up to the present selection and types.
@@ -256,13 +258,18 @@ impl Engine {
     ) -> Result<(), Skip> {
         let generation = self.generation;
         let entry = self.table.get(slot).expect("a slot that was found is taken");
-        if entry.generation == generation {
+        let told = entry.said == MetricKind::Unknown && series.kind != MetricKind::Unknown;
+        if entry.generation == generation && !told {
             return Ok(());
         }
+        if told {
+            entry.said = series.kind;
+        }
+        let said = entry.said;
         entry.generation = generation;
         let mut old = std::mem::take(&mut entry.signals);
         let end = entry.newest.unwrap_or(i64::MIN);
-        let kind = self.kind_of(series.labels.metric_name().unwrap_or_default(), series.kind);
+        let kind = self.kind_of(series.labels.metric_name().unwrap_or_default(), said);
         let mut signals = Vec::new();
         for (index, monitor) in self.plan.monitors.iter().enumerate() {
             if !monitor.select.matches(series.labels) {
@@ -304,7 +311,7 @@ impl Engine {
         while let Some(slot) = self.table.next_idle(idle_since, &mut budget) {
             let Some(mut entry) = self.table.remove(slot) else { continue };
             counts.evicted += 1;
-            let end = self.newest.min(arrival);
+            let end = entry.newest.unwrap_or(i64::MIN);
             for signal in &mut entry.signals {
                 self.flagged -= i64::from(signal.is_flagged());
                 let monitor = &self.plan.monitors[signal.monitor as usize];

@@ -4,7 +4,7 @@
 //! their last 240 observations (about 12 KiB each), and the last 1,000 episodes of a raised flag are kept
 //! whatever their signal.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -118,8 +118,14 @@ pub struct Recent {
 pub struct Part {
     signals: HashMap<u64, SignalView>,
     signals_max: usize,
+    /// Those of `signals` that ended, the oldest end first.
+    ended: BTreeSet<(i64, u64)>,
     episodes: VecDeque<Episode>,
     episodes_max: usize,
+    /// Numbers of the episodes that are still open, by signal.
+    open: HashMap<u64, u64>,
+    /// Number of the episode at the front.
+    first: u64,
 }
 
 impl Recent {
@@ -128,6 +134,9 @@ impl Recent {
         let part = || Part {
             signals: HashMap::new(),
             signals_max: SIGNALS_MAX.div_ceil(shards),
+            ended: BTreeSet::new(),
+            open: HashMap::new(),
+            first: 0,
             episodes: VecDeque::new(),
             episodes_max: EPISODES_MAX.div_ceil(shards),
         };
@@ -173,7 +182,6 @@ impl Part {
     pub fn observe(&mut self, judgement: &Judgement<'_>) {
         if let Some(view) = self.view(judgement) {
             view.observations = judgement.observations.saturating_add(1);
-            view.ended = None;
             view.line = judgement.line;
             if view.points.len() == POINTS_MAX {
                 view.points.pop_front();
@@ -190,19 +198,24 @@ impl Part {
         if let Some(view) = self.signals.get_mut(&signal) {
             view.ended = Some(timestamp);
             view.line = None;
+            self.ended.insert((timestamp, signal));
         }
-        if let Some(episode) = self.open_episode(signal) {
+        if let Some(episode) = self.close_episode(signal) {
             episode.until = Some(timestamp);
         }
     }
 
     /// The view of a signal; a new one where there is room, or where an ended one makes room.
     fn view(&mut self, judgement: &Judgement<'_>) -> Option<&mut SignalView> {
-        if !self.signals.contains_key(&judgement.signal) {
+        if let Some(view) = self.signals.get_mut(&judgement.signal) {
+            if let Some(end) = view.ended.take() {
+                self.ended.remove(&(end, judgement.signal));
+                // A signal that begins anew may be another monitor's of the same name.
+                view.monitor = Arc::clone(judgement.monitor);
+            }
+        } else {
             if self.signals.len() >= self.signals_max {
-                let ended = self.signals.iter().filter(|(_, view)| view.ended.is_some());
-                let oldest =
-                    ended.min_by_key(|(signal, view)| (view.ended, **signal)).map(|(signal, _)| *signal)?;
+                let (_, oldest) = self.ended.pop_first()?;
                 self.signals.remove(&oldest);
             }
             let view = SignalView {
@@ -224,18 +237,34 @@ impl Part {
                 episode.peak_score = episode.peak_score.max(decided.score);
             }
         } else if decided.flag {
-            if self.episodes.len() >= self.episodes_max {
-                self.episodes.pop_front();
-            }
-            self.episodes.push_back(begin(judgement, decided));
-        } else if let Some(episode) = self.open_episode(judgement.signal) {
+            self.begin_episode(begin(judgement, decided));
+        } else if let Some(episode) = self.close_episode(judgement.signal) {
             episode.until = Some(judgement.sample.timestamp);
             episode.accepted = decided.shift.is_some();
         }
     }
 
+    fn begin_episode(&mut self, episode: Episode) {
+        if self.episodes.len() >= self.episodes_max
+            && let Some(oldest) = self.episodes.pop_front()
+        {
+            if self.open.get(&oldest.signal) == Some(&self.first) {
+                self.open.remove(&oldest.signal);
+            }
+            self.first += 1;
+        }
+        self.open.insert(episode.signal, self.first + self.episodes.len() as u64);
+        self.episodes.push_back(episode);
+    }
+
     fn open_episode(&mut self, signal: u64) -> Option<&mut Episode> {
-        self.episodes.iter_mut().rev().find(|it| it.signal == signal && it.until.is_none())
+        let number = *self.open.get(&signal)?;
+        self.episodes.get_mut((number - self.first) as usize)
+    }
+
+    fn close_episode(&mut self, signal: u64) -> Option<&mut Episode> {
+        let number = self.open.remove(&signal)?;
+        self.episodes.get_mut((number - self.first) as usize)
     }
 }
 
@@ -273,3 +302,6 @@ fn point(judgement: &Judgement<'_>) -> Point {
 fn labels_of(judgement: &Judgement<'_>) -> Labels {
     Labels(judgement.labels.as_bytes().into())
 }
+
+#[cfg(test)]
+mod tests;

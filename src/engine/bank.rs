@@ -55,7 +55,7 @@ impl Bank {
             votes.set(kind, verdict);
         }
         if !votes.any_learned()
-            && let Some((kind, constant)) = self.constant()
+            && let Some((kind, constant)) = self.constant(monitor)
         {
             votes.set(kind, Some(around_constant(sample.value, constant)));
         }
@@ -63,13 +63,15 @@ impl Bank {
     }
 
     /// The only value that a known signal ever had, by the method that knows it.
-    fn constant(&self) -> Option<(DetectorKind, f64)> {
+    fn constant(&self, monitor: &Monitor) -> Option<(DetectorKind, f64)> {
         if let Some(zscore) = &self.zscore {
             return Some((DetectorKind::ZScore, zscore.constant(MIN_OBSERVATIONS)?));
         }
         let window = self.window.as_ref().filter(|window| window.len() >= MIN_OBSERVATIONS)?;
         let (low, high) = (window.quantile(0.0)?, window.quantile(1.0)?);
-        (low == high).then_some((DetectorKind::RollingZScore, low))
+        let windowed = [DetectorKind::RollingZScore, DetectorKind::Mad, DetectorKind::Iqr];
+        let kind = monitor.detectors.iter().find(|kind| windowed.contains(kind))?;
+        (low == high).then_some((*kind, low))
     }
 
     /// Teaches every method.

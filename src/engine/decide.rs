@@ -34,9 +34,8 @@ impl Votes {
         self.iter().any(|(kind, _)| kind != DetectorKind::Static)
     }
 
-    /// The verdict of all, and who spoke for them: the median of the learned methods, or the static
-    /// limits where they are crossed or nothing is learned. Of two middle scores, the smaller speaks.
-    fn combine(&self) -> Option<(DetectorKind, Verdict)> {
+    /// The median of the learned methods, and which it is. Of two middle scores, the smaller speaks.
+    fn learned(&self) -> Option<(DetectorKind, Verdict)> {
         let mut learned = [(DetectorKind::Static, Verdict::of(0.0, ZERO)); DetectorKind::ALL.len()];
         let mut count = 0;
         for vote in self.iter().filter(|(kind, _)| *kind != DetectorKind::Static) {
@@ -45,14 +44,18 @@ impl Votes {
         }
         let learned = &mut learned[..count];
         learned.sort_by(|(_, a), (_, b)| a.score.total_cmp(&b.score));
-        let middle = match (learned.get(count.saturating_sub(1) / 2), learned.get(count / 2)) {
+        match (learned.get(count.saturating_sub(1) / 2), learned.get(count / 2)) {
             (Some(low), Some(high)) if low.1.score.abs() <= high.1.score.abs() => Some(*low),
             (_, high) => high.copied(),
-        };
+        }
+    }
+
+    /// Who speaks for all: the static limits where they are crossed or nothing is learned, else `learned`.
+    fn speaking(&self, learned: Option<(DetectorKind, Verdict)>) -> Option<(DetectorKind, Verdict)> {
         let limits = self.0[DetectorKind::Static as usize].map(|vote| (DetectorKind::Static, vote));
         match limits {
             Some((_, vote)) if vote.score.abs() > 1.0 => limits,
-            _ => middle.or(limits),
+            _ => learned.or(limits),
         }
     }
 }
@@ -95,6 +98,8 @@ pub struct Decision {
     flagged: bool,
     flagged_since: i64,
     last_outside: i64,
+    /// When the window began to be filled.
+    window_since: Option<i64>,
     /// Sum and count of distances from the expected value while flagged.
     distance: (f64, u32),
     window: TriggerWindow,
@@ -112,12 +117,15 @@ impl Decision {
     pub fn decide(&mut self, sample: Sample, votes: &Votes, policy: &Policy) -> (Option<Decided>, Lesson) {
         let warm = self.seen >= policy.warm_up;
         self.seen = self.seen.saturating_add(u32::from(!warm));
-        let Some((by, verdict)) = votes.combine() else { return (None, Lesson::Learn(sample.value)) };
+        let learned = votes.learned();
+        let Some((by, verdict)) = votes.speaking(learned) else {
+            return (None, self.lesson(sample.value, None, warm));
+        };
         let score = judge(sample.value, by, verdict, policy);
         let was = self.flagged;
-        let shift = if warm { self.update(sample, score > 1.0, policy) } else { None };
-        let shift = shift.map(|()| self.accept());
-        if self.flagged {
+        let outside = warm && score > 1.0;
+        let shift = self.update(sample.timestamp, outside, by, policy).map(|()| self.accept());
+        if self.flagged && outside {
             self.distance.0 += sample.value - verdict.band.expected;
             self.distance.1 += 1;
         }
@@ -132,7 +140,7 @@ impl Decision {
         };
         let lesson = match shift {
             Some(_) => Lesson::Learn(sample.value),
-            None => self.lesson(sample.value, by, verdict, warm),
+            None => self.lesson(sample.value, learned, warm),
         };
         (Some(decided), lesson)
     }
@@ -143,16 +151,23 @@ impl Decision {
     }
 
     /// Moves the flag. Returns whether the level is to be accepted.
-    fn update(&mut self, sample: Sample, outside: bool, policy: &Policy) -> Option<()> {
-        let now = sample.timestamp;
+    ///
+    /// The flag waits until the window could be filled as far as it must be. Behind a hard limit the time
+    /// to acceptance begins anew: such a level is never normal.
+    fn update(&mut self, now: i64, outside: bool, by: DetectorKind, policy: &Policy) -> Option<()> {
+        let observed = now.saturating_sub(*self.window_since.get_or_insert(now));
+        let filled = observed as f64 >= policy.fraction * policy.trigger_ms as f64;
         let share = self.window.observe(now, outside, policy.trigger_ms);
         if outside {
             self.last_outside = now;
         }
-        if !self.flagged && outside && share >= policy.fraction {
+        if !self.flagged && outside && filled && share >= policy.fraction {
             (self.flagged, self.flagged_since, self.distance) = (true, now, (0.0, 0));
         } else if self.flagged && !outside && now.saturating_sub(self.last_outside) >= policy.recovery_ms {
             self.flagged = false;
+        }
+        if outside && by == DetectorKind::Static {
+            (self.flagged_since, self.distance) = (now, (0.0, 0));
         }
         let lasted = now.saturating_sub(self.flagged_since);
         (self.flagged && outside && lasted >= policy.accept_after_ms).then_some(())
@@ -166,14 +181,13 @@ impl Decision {
         if count == 0 { 0.0 } else { sum / f64::from(count) }
     }
 
-    fn lesson(&self, value: f64, by: DetectorKind, verdict: Verdict, warm: bool) -> Lesson {
-        let learned_band = by != DetectorKind::Static;
-        if self.flagged {
-            Lesson::Withhold
-        } else if warm && learned_band && verdict.score.abs() > 1.0 {
-            Lesson::Learn(value.clamp(verdict.band.lower, verdict.band.upper))
-        } else {
-            Lesson::Learn(value)
+    fn lesson(&self, value: f64, learned: Option<(DetectorKind, Verdict)>, warm: bool) -> Lesson {
+        match learned {
+            _ if self.flagged => Lesson::Withhold,
+            Some((_, Verdict { score, band })) if warm && score.abs() > 1.0 => {
+                Lesson::Learn(value.clamp(band.lower, band.upper))
+            }
+            _ => Lesson::Learn(value),
         }
     }
 }

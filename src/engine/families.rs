@@ -8,22 +8,25 @@ use crate::series::{FamilyMetadata, MetricKind};
 /// How many families are remembered; what comes later is left to suffixes.
 const FAMILIES_MAX: usize = 20_000;
 
+/// Bytes of a name that is remembered; no longer one can be a series' own.
+const NAME_BYTES_MAX: usize = 4096;
+
 /// Type by family name, at most 20,000 of them.
 #[derive(Debug, Default)]
 pub(super) struct Families(BTreeMap<Box<str>, MetricKind>);
 
 impl Families {
-    /// Remembers, and tells whether it changes how series of the family are observed.
+    /// Remembers what is said first, since senders disagree in every round of metadata, and tells whether it changes how series of the family are observed.
     pub(super) fn learn(&mut self, said: &FamilyMetadata) -> bool {
         let known = self.0.get(&said.family).copied();
-        if known == Some(said.kind) || (known.is_none() && self.0.len() >= FAMILIES_MAX) {
+        let full = self.0.len() >= FAMILIES_MAX || said.family.len() > NAME_BYTES_MAX;
+        if known.is_some() || said.kind == MetricKind::Unknown || full {
             return false;
         }
         self.0.insert(said.family.clone(), said.kind);
-        let before = known.unwrap_or(MetricKind::Unknown);
         ["", "_total", "_bucket", "_count", "_sum"].iter().any(|suffix| {
             let name = format!("{}{suffix}", said.family);
-            only_rises(&name, before) != only_rises(&name, said.kind)
+            only_rises(&name, MetricKind::Unknown) != only_rises(&name, said.kind)
         })
     }
 

@@ -55,8 +55,10 @@ pub(super) struct Signal {
     bank: Bank,
     decision: Decision,
     trend: Option<Box<LinearTrend>>,
-    /// Timestamp of what was written last, while the derived series live.
-    written: Option<i64>,
+    /// Timestamp of the newest judgement, until the signal ends.
+    judged: Option<i64>,
+    /// Whether derived series live.
+    written: bool,
 }
 
 impl Signal {
@@ -71,7 +73,8 @@ impl Signal {
             bank: Bank::new(monitor),
             decision: Decision::default(),
             trend: monitor.forecast.as_ref().map(|_| Box::default()),
-            written: None,
+            judged: None,
+            written: false,
         }
     }
 
@@ -114,9 +117,8 @@ impl Signal {
             writer.forecast(spec, line);
         }
         let derived = writer.written;
-        if derived > 0 {
-            self.written = Some(sample.timestamp);
-        }
+        self.judged = Some(sample.timestamp);
+        self.written |= derived > 0;
         Ok(Effect {
             derived,
             flagged: decided.filter(|it| it.changed).map_or(0, |it| if it.flag { 1 } else { -1 }),
@@ -147,10 +149,12 @@ impl Signal {
     ) -> u64 {
         self.transform.end();
         self.decision.end();
-        let Some(written) = self.written.take() else { return 0 };
-        let timestamp = timestamp.max(written.saturating_add(1));
+        let Some(judged) = self.judged.take() else { return 0 };
+        let timestamp = timestamp.max(judged.saturating_add(1));
         let mut writer = Writer { labels: &self.labels, timestamp, scratch, sink, written: 0 };
-        writer.stale(monitor);
+        if std::mem::take(&mut self.written) {
+            writer.stale(monitor);
+        }
         let derived = writer.written;
         sink.ended(self.id, timestamp);
         derived

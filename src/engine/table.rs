@@ -9,7 +9,7 @@ use hashbrown::{HashSet, HashTable};
 use super::monitor::SeriesLimits;
 use super::signal::Signal;
 use super::transform::Skip;
-use crate::series::SeriesHash;
+use crate::series::{MetricKind, SeriesHash};
 
 /// One monitored series.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Entry {
     pub(super) arrival: i64,
     /// Which selection its signals were made by; an older one is made anew.
     pub(super) generation: u32,
+    /// The type that remote write 2.0 said first.
+    pub(super) said: MetricKind,
     pub(super) signals: Vec<Signal>,
 }
 
@@ -228,7 +230,14 @@ mod tests {
     }
 
     fn entry(number: u128, arrival: i64) -> Entry {
-        Entry { hash: SeriesHash(number), newest: None, arrival, generation: 0, signals: Vec::new() }
+        Entry {
+            hash: SeriesHash(number),
+            newest: None,
+            arrival,
+            generation: 0,
+            said: MetricKind::Unknown,
+            signals: Vec::new(),
+        }
     }
 
     #[test]

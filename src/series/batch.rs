@@ -136,5 +136,6 @@ impl Batch {
             + self.series.capacity() * size_of::<Entry>()
             + self.samples.capacity() * size_of::<Sample>()
             + self.metadata.capacity() * size_of::<FamilyMetadata>()
+            + self.metadata.iter().map(|said| said.family.len()).sum::<usize>()
     }
 }

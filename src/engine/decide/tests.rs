@@ -93,7 +93,7 @@ fn the_median_speaks_and_of_two_the_calmer() {
         for (kind, &score) in DetectorKind::ALL.iter().zip(scores) {
             votes.set(*kind, Some(Verdict { score, band: ZERO }));
         }
-        votes.combine().map(|(_, verdict)| verdict.score)
+        votes.speaking(votes.learned()).map(|(_, verdict)| verdict.score)
     };
     assert_eq!(speak(&[]), None);
     assert_eq!(speak(&[3.0]), Some(3.0));
@@ -106,9 +106,9 @@ fn the_median_speaks_and_of_two_the_calmer() {
 fn a_crossed_limit_outranks_what_was_learned() {
     let mut votes = votes(100.0);
     votes.set(DetectorKind::Static, Some(Verdict { score: 1.5, band: ZERO }));
-    assert_eq!(votes.combine().map(|(by, _)| by), Some(DetectorKind::Static));
+    assert_eq!(votes.speaking(votes.learned()).map(|(by, _)| by), Some(DetectorKind::Static));
     votes.set(DetectorKind::Static, Some(Verdict { score: 0.0, band: ZERO }));
-    assert_eq!(votes.combine().map(|(by, _)| by), Some(DetectorKind::ZScore));
+    assert_eq!(votes.speaking(votes.learned()).map(|(by, _)| by), Some(DetectorKind::ZScore));
     let policy = Policy { direction: Direction::Below, min_deviation_absolute: 1e9, ..POLICY };
     assert_eq!(judge(0.0, DetectorKind::Static, Verdict { score: 1.5, band: ZERO }, &policy), 1.5);
 }

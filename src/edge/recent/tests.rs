@@ -1,0 +1,87 @@
+//! Review: what is shown of a signal.
+
+use super::*;
+use crate::config;
+use crate::engine::derive::Sink;
+use crate::engine::{Engine, Shard};
+use crate::series::{Batch, LabelRunBuf, MetricKind, Sample, stale_marker};
+
+struct Watching<'a>(MutexGuard<'a, Part>);
+
+impl Sink for Watching<'_> {
+    fn derived(&mut self, _: &[&[u8]], _: Sample) {}
+    fn judged(&mut self, judgement: &Judgement<'_>) {
+        self.0.observe(judgement);
+    }
+    fn ended(&mut self, signal: u64, timestamp: i64) {
+        self.0.ended(signal, timestamp);
+    }
+}
+
+fn batch(names: std::ops::Range<usize>, minutes: std::ops::Range<i64>, value: impl Fn(i64) -> f64) -> Batch {
+    let mut batch = Batch::default();
+    for number in names {
+        let name = format!("load{number}");
+        let run = [("__name__", name.as_str())].into_iter().collect::<LabelRunBuf>().encode();
+        let samples: Vec<_> = minutes
+            .clone()
+            .map(|minute| Sample { timestamp: minute * 60_000, value: value(minute) })
+            .collect();
+        batch.push(LabelRun::from_canonical(&run), MetricKind::Unknown, &samples);
+    }
+    batch
+}
+
+fn engine(yaml: &str) -> Engine {
+    let plan = config::parse(yaml).expect("the configuration is valid").plan;
+    Engine::new(Shard { index: 0, count: 1 }, plan)
+}
+
+#[test]
+fn review_a_reload_changes_what_is_foreseen_of_a_view() {
+    let recent = Recent::new(1);
+    let mut engine = engine("monitors: [{name: m, forecast: {horizons: [1h]}}]");
+    engine.ingest(&batch(0..1, 0..30, |m| m as f64), 0, &mut Watching(recent.part(0)));
+    let new =
+        config::parse("monitors: [{name: m, forecast: {horizons: [4h], upper: 9}}]").expect("valid").plan;
+    engine.replace_plan(Arc::clone(&new), &mut Watching(recent.part(0)));
+    engine.ingest(&batch(0..1, 30..60, |m| m as f64), 0, &mut Watching(recent.part(0)));
+    let (_, views) = recent.signals(|_| true, 0..1);
+    assert!(Arc::ptr_eq(&views[0].monitor, &new.monitors[0]), "{:?}", views[0].monitor.forecast);
+}
+
+#[test]
+fn review_signals_that_ended_young_make_room() {
+    let recent = Recent::new(1);
+    let mut engine = engine("limits: {series_max: 10000}");
+    engine.ingest(&batch(0..SIGNALS_MAX, 0..3, |_| 1.0), 0, &mut Watching(recent.part(0)));
+    engine.ingest(&batch(0..SIGNALS_MAX, 3..4, |_| stale_marker()), 0, &mut Watching(recent.part(0)));
+    engine.ingest(&batch(9000..9001, 4..7, |_| 1.0), 0, &mut Watching(recent.part(0)));
+    let (total, _) = recent.signals(|labels| labels.get("metric_name") == Some("load9000"), 0..1);
+    assert_eq!(total, 1, "2,048 dead signals hold their places for ever");
+}
+
+#[test]
+fn review_infinite_numbers_are_text() {
+    let recent = Recent::new(1);
+    let mut engine =
+        engine("monitors: [{name: m, detectors: [], static: {upper: 5}, warm_up: 0, window: {trigger: 0s}}]");
+    engine.ingest(&batch(0..1, 0..1, |_| 9.0), 0, &mut Watching(recent.part(0)));
+    let text = serde_json::to_string(&recent.episodes()).expect("serialises");
+    assert!(text.contains(r#""lower":"-Inf""#), "{text}");
+}
+
+/// Not an assertion: how dear a signal is beyond the limit of what is kept.
+#[test]
+fn review_cost_of_signals_beyond_the_kept_ones() {
+    for series in [2_000, 20_000] {
+        let recent = Recent::new(1);
+        let mut engine = engine("limits: {series_max: 50000}\nmonitors: [{name: m, detectors: [zscore]}]");
+        engine.ingest(&batch(0..series, 0..5, |m| (m % 2) as f64), 0, &mut Watching(recent.part(0)));
+        let more = batch(0..series, 5..25, |m| (m % 2) as f64);
+        let begin = std::time::Instant::now();
+        engine.ingest(&more, 0, &mut Watching(recent.part(0)));
+        let each = begin.elapsed().as_nanos() as usize / (20 * series);
+        println!("{series} series: {each} ns a sample");
+    }
+}
