@@ -5,13 +5,14 @@ mod reload;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::task::JoinHandle;
 
 use crate::config::{self, Config, ConfigErrors};
 use crate::edge::api::Api;
+use crate::edge::clock::unix_ms;
 use crate::edge::journal::{Entry, Journal};
 use crate::edge::receive::Receiver;
 use crate::edge::recent::Recent;
@@ -104,7 +105,8 @@ impl App {
         let reloader = Arc::new(Reloader::new(config, source, around.clone()));
         let reload = Arc::clone(&reloader);
         let routes = Routes::new(receiver, metrics, Arc::new(move || reload.reload()));
-        let server = Server::start(&listen.to_string(), &receive, api.mount(routes)).await?;
+        let server = Server::start(&listen.to_string(), &receive, api.mount(routes)).await;
+        let server = server.inspect_err(|_| around.journal.close())?;
         let ticker = tokio::spawn(tick(Arc::clone(&around.journal)));
         server.set_ready();
         tracing::info!(listen = %server.addr, shards, "promantis is ready");
@@ -154,10 +156,4 @@ async fn tick(journal: Arc<Journal>) {
             return;
         }
     }
-}
-
-/// The clock, in Unix milliseconds.
-pub fn unix_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

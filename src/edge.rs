@@ -3,6 +3,7 @@
 //! Knows the engine, the wire and the words; decides nothing that they could decide.
 
 pub mod api;
+pub mod clock;
 pub mod journal;
 pub mod limits;
 pub mod receive;

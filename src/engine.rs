@@ -93,14 +93,27 @@ impl Engine {
                 self.ingest_series(&series, arrival, sink, &mut counts);
             }
         }
-        self.evict_idle(arrival, sink, &mut counts);
         counts
     }
 
-    /// Lets arrival time pass: forgets what is idle.
+    /// Lets arrival time pass: forgets series without a sample for `idle_eviction_ms`.
+    ///
+    /// To be called every second or so. Looks at a part of the table each time, so that a call's cost is
+    /// bounded; every series is looked at within 64 calls.
     pub fn tick(&mut self, arrival: i64, sink: &mut impl Sink) -> Counts {
         let mut counts = Counts::default();
-        self.evict_idle(arrival, sink, &mut counts);
+        let idle_since = arrival.saturating_sub(self.plan.limits.idle_eviction_ms);
+        let mut budget = self.table.slot_count() / 64 + 16;
+        while let Some(slot) = self.table.next_idle(idle_since, &mut budget) {
+            let Some(mut entry) = self.table.remove(slot) else { continue };
+            counts.evicted += 1;
+            let end = entry.newest.unwrap_or(i64::MIN);
+            for signal in &mut entry.signals {
+                self.flagged -= i64::from(signal.is_flagged());
+                let monitor = &self.plan.monitors[signal.monitor as usize];
+                counts.derived += signal.end(end, monitor, &mut self.scratch, sink);
+            }
+        }
         counts
     }
 
@@ -127,8 +140,9 @@ impl Engine {
             });
         }
         self.table.limit(&plan.limits, self.shard.count);
+        self.table.forget_ignored();
+        self.generation = self.generation.wrapping_add(1);
         self.plan = plan;
-        self.select_anew();
         counts
     }
 
@@ -162,13 +176,8 @@ impl Engine {
             news |= self.families.learn(said);
         }
         if news {
-            self.select_anew();
+            self.generation = self.generation.wrapping_add(1);
         }
-    }
-
-    fn select_anew(&mut self) {
-        self.generation = self.generation.wrapping_add(1);
-        self.table.forget_ignored();
     }
 
     fn ingest_series(
@@ -228,6 +237,9 @@ impl Engine {
         if name.starts_with(PREFIX) {
             return Err(Skip::OwnSeries);
         }
+        if let Some(unfit) = unfit(series) {
+            return Err(unfit);
+        }
         let kind = self.kind_of(name, series.kind);
         let monitors = self.plan.monitors.iter().enumerate();
         let mut selected = monitors.filter(|(_, monitor)| monitor.select.matches(series.labels)).peekable();
@@ -275,12 +287,11 @@ impl Engine {
             if !monitor.select.matches(series.labels) {
                 continue;
             }
-            let fresh = draw(index, monitor, series.labels, kind);
-            let same =
-                |it: &Signal| it.monitor == fresh.monitor && it.transform.stat() == fresh.transform.stat();
+            let stat = transform(monitor, series.labels, kind).stat();
+            let same = |it: &Signal| it.monitor as usize == index && it.transform.stat() == stat;
             signals.push(match old.iter().position(same) {
                 Some(position) => old.swap_remove(position),
-                None => fresh,
+                None => draw(index, monitor, series.labels, kind),
             });
         }
         for mut signal in old {
@@ -302,28 +313,20 @@ impl Engine {
     fn kind_of(&self, name: &str, said: MetricKind) -> MetricKind {
         if said == MetricKind::Unknown { self.families.kind_of(name) } else { said }
     }
+}
 
-    /// Forgets series without a sample for `idle_eviction_ms`. Looks at a part of the table each time, so
-    /// that a call's cost is bounded; every series is looked at within 64 calls.
-    fn evict_idle(&mut self, arrival: i64, sink: &mut impl Sink, counts: &mut Counts) {
-        let idle_since = arrival.saturating_sub(self.plan.limits.idle_eviction_ms);
-        let mut budget = self.table.slot_count() / 64 + 16;
-        while let Some(slot) = self.table.next_idle(idle_since, &mut budget) {
-            let Some(mut entry) = self.table.remove(slot) else { continue };
-            counts.evicted += 1;
-            let end = entry.newest.unwrap_or(i64::MIN);
-            for signal in &mut entry.signals {
-                self.flagged -= i64::from(signal.is_flagged());
-                let monitor = &self.plan.monitors[signal.monitor as usize];
-                counts.derived += signal.end(end, monitor, &mut self.scratch, sink);
-            }
-        }
-    }
+/// Why none of a new series' samples can be judged, said by the first of them: such a series takes no slot.
+fn unfit(series: &Series<'_>) -> Option<Skip> {
+    let refused = series.samples.iter().map(|&sample| admit(sample, None).err());
+    refused.reduce(|first, next| first.and(next).and(first)).flatten()
 }
 
 fn draw(index: usize, monitor: &Monitor, labels: LabelRun<'_>, kind: MetricKind) -> Signal {
-    let name = labels.metric_name().unwrap_or_default();
-    Signal::new(index as u32, monitor, labels, Transform::choose(monitor.transform, name, kind))
+    Signal::new(index as u32, monitor, labels, transform(monitor, labels, kind))
+}
+
+fn transform(monitor: &Monitor, labels: LabelRun<'_>, kind: MetricKind) -> Transform {
+    Transform::choose(monitor.transform, labels.metric_name().unwrap_or_default(), kind)
 }
 
 impl Counts {

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Source;
 use crate::config::Config;
+use crate::edge::clock::unix_ms;
 use crate::edge::journal::Entry;
 use crate::edge::shards::Surroundings;
 
@@ -51,7 +52,7 @@ impl Reloader {
     fn put_in_force(&self, old: &Config, new: Config) -> Result<Config, String> {
         if old.plan != new.plan {
             let entry = Entry::Plan(new.plan.clone());
-            self.around.journal.append(super::unix_ms(), entry).map_err(|full| full.to_string())?;
+            self.around.journal.append(unix_ms(), entry).map_err(|full| full.to_string())?;
         }
         if old.targets != new.targets {
             self.around.targets.replace(new.targets.clone());
@@ -62,7 +63,7 @@ impl Reloader {
     fn succeeded(&self) {
         let metrics = &self.around.metrics;
         metrics.config_last_reload_successful.set(1);
-        metrics.config_last_reload_success_timestamp.set(super::unix_ms() / 1000);
+        metrics.config_last_reload_success_timestamp.set(unix_ms() / 1000);
     }
 }
 
@@ -78,5 +79,26 @@ fn changeable(old: &Config, new: &Config) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("{} cannot change while running; restart to change it", changed.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn what_cannot_change_is_named() {
+        let parse = |text| config::parse(text).expect("the configuration is valid");
+        let old = parse("");
+        let check = |text| changeable(&old, &parse(text)).err().unwrap_or_default();
+        assert_eq!(check("monitors: [{name: other}]"), "");
+        assert_eq!(check("remote_write: [{url: 'http://localhost/'}]"), "");
+        assert!(check("listen: 127.0.0.1:1").starts_with("listen cannot change"));
+        assert!(check("journal: {max_bytes: 300MiB}").starts_with("journal cannot change"));
+        assert!(
+            check("{listen: 127.0.0.1:1, limits: {connections: 9}}")
+                .starts_with("listen, limits of receiving")
+        );
     }
 }

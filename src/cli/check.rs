@@ -52,7 +52,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     });
     let report = Report {
         listen: config.listen,
-        targets: config.targets.iter().map(|target| target.url.to_string()).collect(),
+        targets: config.targets.iter().map(|target| target.shown_url()).collect(),
         monitors: monitors.collect(),
     };
     if options.json {

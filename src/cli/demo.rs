@@ -19,7 +19,8 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Failure, Signals, runtime};
-use crate::app::{App, Origin, Source, unix_ms};
+use crate::app::{App, Origin, Source};
+use crate::edge::clock::unix_ms;
 
 use drive::Driver;
 use faults::{DAYS_MIN, MINUTE_MS, Schedule};

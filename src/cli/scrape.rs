@@ -12,7 +12,8 @@ use clap::Args;
 use tokio::time::MissedTickBehavior;
 
 use super::{Failure, Signals, load, runtime};
-use crate::app::{App, Source, unix_ms};
+use crate::app::{App, Source};
+use crate::edge::clock::unix_ms;
 use crate::edge::scrape::{Scraped, Scraper, Target};
 use crate::edge::shards::Surroundings;
 use crate::engine::monitor::Plan;

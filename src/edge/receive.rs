@@ -13,7 +13,7 @@ mod budget;
 mod negotiate;
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -23,6 +23,7 @@ use body::Unread;
 use budget::{Budget, Loan};
 use negotiate::Unsupported;
 
+use super::clock::unix_ms;
 use super::journal::{Entry, Full, Journal};
 use super::limits::ReceiveLimits;
 use super::serve::answer::{self, Answer};
@@ -106,7 +107,7 @@ impl Receiver {
         }
         let mut loan = self.budget.open();
         let body = body::read(body, &self.limits, self.budget.max(), &mut loan).await?;
-        let arrived = Arrived { body, unix_ms: unix_ms(SystemTime::now()), at: Instant::now() };
+        let arrived = Arrived { body, unix_ms: unix_ms(), at: Instant::now() };
         telemetry::count(&self.metrics.requests_received, "protocol", version(protocol), 1);
         let decoded = self.decode(protocol, &arrived, &mut loan)?;
         self.append(decoded, &arrived, written)
@@ -215,13 +216,4 @@ fn with_written(mut answer: Answer, protocol: Protocol, written: &Written) -> An
         headers.insert(EXEMPLARS_WRITTEN, HeaderValue::from(written.exemplars));
     }
     answer
-}
-
-/// Milliseconds since the Unix epoch; negative before it.
-fn unix_ms(time: SystemTime) -> i64 {
-    let signed = |elapsed: std::time::Duration| i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => signed(after),
-        Err(before) => -signed(before.duration()),
-    }
 }

@@ -1,7 +1,7 @@
 //! What was judged lately, in memory, for the page and for queries.
 //!
 //! One part per shard, each under its own lock, taken once per batch. Bounded: the first 2,048 signals keep
-//! their last 240 observations (about 12 KiB each), and the last 1,000 episodes of a raised flag are kept
+//! their last 240 observations (about 14 KiB each), and the last 1,000 episodes of a raised flag are kept
 //! whatever their signal.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};

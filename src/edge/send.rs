@@ -21,7 +21,7 @@ mod throttle;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -32,6 +32,7 @@ use tokio::time::{Instant, timeout_at};
 use self::lane::{Lane, Stop};
 pub use self::spec::{Secret, TargetSpec};
 use self::target::Target;
+use super::clock::unix_ms;
 use super::telemetry::Metrics;
 
 /// A remote-write 1.0 request, ready to be posted.
@@ -52,10 +53,7 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// The clock of the machine.
 pub fn system_clock() -> Clock {
-    Arc::new(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
+    Arc::new(unix_ms)
 }
 
 /// All remote ends, each with its queue and its lanes.

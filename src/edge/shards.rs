@@ -54,7 +54,7 @@ impl Shards {
             let shard = Shard { index, count: shards };
             let engine = Engine::new(shard, Arc::clone(plan));
             let mut worker = Worker { index, engine, around: around.clone(), last: Gauges::default() };
-            std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || worker.run())
+            std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || worker.run_or_end_all())
         });
         threads.collect::<Result<_, _>>().map(Self)
     }
@@ -62,8 +62,7 @@ impl Shards {
     /// Waits until all have read the closed journal to its end.
     pub fn join(self) {
         for thread in self.0 {
-            // A thread that panicked has said so already; the others still have to be waited for.
-            let _ = thread.join();
+            thread.join().expect("a shard that panics ends the process");
         }
     }
 }
@@ -84,6 +83,16 @@ struct Gauges {
 }
 
 impl Worker {
+    /// A shard that panics has lost what it knew of its series, and nobody else may have them: the process
+    /// ends, so that whoever watches it starts it again.
+    fn run_or_end_all(&mut self) {
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run()));
+        if run.is_err() {
+            tracing::error!(shard = self.index, "an engine panicked; the process ends");
+            std::process::abort();
+        }
+    }
+
     fn run(&mut self) {
         let journal = Arc::clone(&self.around.journal);
         while let Some(record) = journal.read(self.index) {

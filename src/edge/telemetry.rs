@@ -49,7 +49,7 @@ table! {
     "samples_received_total" "counter" [] "Samples accepted into the journal";
     "samples_refused_total" "counter" ["reason"] "Samples refused with a 400 while the good ones beside them were accepted";
     "samples_judged_total" "counter" [] "Observations that were scored or learned from";
-    "samples_skipped_total" "counter" ["reason"] "Accepted samples that no detector saw";
+    "samples_skipped_total" "counter" ["reason"] "Accepted samples, or observations of them, that no detector saw";
     "series" "gauge" ["state"] "Series in the table: monitored ones, and ones known to match no monitor";
     "series_evicted_total" "counter" [] "Monitored series forgotten because they were idle";
     "signals_flagged" "gauge" [] "Signals whose flag is raised now";
@@ -57,7 +57,7 @@ table! {
     "level_shifts_accepted_total" "counter" [] "How often a lasting deviation was accepted as the new normal";
     "journal_bytes" "gauge" [] "Bytes waiting in the journal for an engine";
     "journal_limit_bytes" "gauge" [] "Bytes at which the journal is full and requests are answered 503";
-    "derived_samples_total" "counter" [] "Samples written back";
+    "derived_samples_total" "counter" [] "Derived samples made, whether or not there is a target to take them";
     "derived_dropped_total" "counter" ["reason"] "Derived samples that no target will get";
     "remote_write_requests_total" "counter" ["target", "outcome"] "Requests sent, by how the target took them";
     "remote_write_samples_total" "counter" ["target"] "Derived samples that the target took";

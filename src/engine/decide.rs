@@ -1,9 +1,11 @@
 //! The one place where votes become a score, a score a flag, and a flag what may be learned.
 //!
 //! # Design
-//! The learned methods vote; their median speaks, so that two methods that are wrong do not outvote
-//! three that are right, and the band that is shown is the band of the method that spoke. A hard limit
-//! that is crossed outranks them. Policy follows: direction, minimum deviation, warm-up, the trigger and
+//! Two memories have to agree that something is wrong: the short one, of the last observations, and the long
+//! one, of what is usual at this hour. The calmer speaks, and the band that is shown is the band of the method
+//! that spoke. Methods that share a memory share its mistakes, so they have one vote together. On labelled
+//! series this raises half the false alarms of a plain median of all methods. A hard limit that is crossed
+//! outranks them. Policy follows: direction, minimum deviation, warm-up, the trigger and
 //! recovery windows. Last, protection: what is flagged is not learned, what is merely outside is learned
 //! as the nearest edge, and what stays for long is accepted as the new normal.
 
@@ -34,20 +36,15 @@ impl Votes {
         self.iter().any(|(kind, _)| kind != DetectorKind::Static)
     }
 
-    /// The median of the learned methods, and which it is. Of two middle scores, the smaller speaks.
+    /// What was learned, and who speaks for it: the calmer of the short memory and the long one.
+    ///
+    /// The short memory is the median of the methods that share the window. The long one is the baseline, and
+    /// the z-score only where there is none: it takes the daily rhythm for spread.
     fn learned(&self) -> Option<(DetectorKind, Verdict)> {
-        let mut learned = [(DetectorKind::Static, Verdict::of(0.0, ZERO)); DetectorKind::ALL.len()];
-        let mut count = 0;
-        for vote in self.iter().filter(|(kind, _)| *kind != DetectorKind::Static) {
-            learned[count] = vote;
-            count += 1;
-        }
-        let learned = &mut learned[..count];
-        learned.sort_by(|(_, a), (_, b)| a.score.total_cmp(&b.score));
-        match (learned.get(count.saturating_sub(1) / 2), learned.get(count / 2)) {
-            (Some(low), Some(high)) if low.1.score.abs() <= high.1.score.abs() => Some(*low),
-            (_, high) => high.copied(),
-        }
+        let vote = |kind: DetectorKind| self.0[kind as usize].map(|verdict| (kind, verdict));
+        let short = middle([DetectorKind::RollingZScore, DetectorKind::Mad, DetectorKind::Iqr].map(vote));
+        let long = vote(DetectorKind::Baseline).or_else(|| vote(DetectorKind::ZScore));
+        middle([short, long, None])
     }
 
     /// Who speaks for all: the static limits where they are crossed or nothing is learned, else `learned`.
@@ -60,7 +57,17 @@ impl Votes {
     }
 }
 
-const ZERO: Band = Band { expected: 0.0, lower: 0.0, upper: 0.0 };
+/// The vote with the middle score; of two, the one nearer to what was expected.
+fn middle(votes: [Option<(DetectorKind, Verdict)>; 3]) -> Option<(DetectorKind, Verdict)> {
+    match votes {
+        [Some(a), Some(b), Some(c)] => {
+            let mut three = [a, b, c];
+            three.sort_by(|(_, a), (_, b)| a.score.total_cmp(&b.score));
+            Some(three[1])
+        }
+        two => two.into_iter().flatten().min_by(|(_, a), (_, b)| a.score.abs().total_cmp(&b.score.abs())),
+    }
+}
 
 /// What was decided on one observation.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -192,9 +199,12 @@ impl Decision {
     }
 }
 
+/// A greater score says no more: the band has next to no width.
+const SCORE_MAX: f64 = 1e6;
+
 /// Applies direction and minimum deviation. A hard limit knows neither.
 fn judge(value: f64, by: DetectorKind, verdict: Verdict, policy: &Policy) -> f64 {
-    let score = verdict.score.abs();
+    let score = verdict.score.abs().min(SCORE_MAX);
     if by == DetectorKind::Static {
         return score;
     }

@@ -16,7 +16,8 @@ const NAME_BYTES_MAX: usize = 4096;
 pub(super) struct Families(BTreeMap<Box<str>, MetricKind>);
 
 impl Families {
-    /// Remembers what is said first, since senders disagree in every round of metadata, and tells whether it changes how series of the family are observed.
+    /// Remembers what is said first, since senders that disagree do so in every round of metadata. Tells whether
+    /// it changes how series of the family are observed.
     pub(super) fn learn(&mut self, said: &FamilyMetadata) -> bool {
         let known = self.0.get(&said.family).copied();
         let full = self.0.len() >= FAMILIES_MAX || said.family.len() > NAME_BYTES_MAX;

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
+use super::derive::Threshold;
 use super::detect::DetectorKind;
+use super::forecast::Limit;
 use super::select::Matchers;
 
 /// Everything that configuration tells an engine. Replaced as a whole.
@@ -109,6 +111,20 @@ pub struct ForecastSpec {
     pub horizons: Vec<Horizon>,
     /// Limits whose crossing is foretold.
     pub limits: StaticLimits,
+}
+
+impl ForecastSpec {
+    /// The limits that are set, the upper one first, and the value of the label `threshold` for each.
+    pub fn sides(&self) -> impl Iterator<Item = (Limit, Threshold)> {
+        let upper = self.limits.upper.map(|limit| (Limit::Upper(limit), Threshold::Upper));
+        let lower = self.limits.lower.map(|limit| (Limit::Lower(limit), Threshold::Lower));
+        upper.into_iter().chain(lower)
+    }
+
+    /// The farthest horizon, in milliseconds.
+    pub fn farthest_ms(&self) -> i64 {
+        self.horizons.last().map_or(0, |horizon| horizon.ms)
+    }
 }
 
 /// How far ahead, and how the user wrote it.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::bank::Bank;
 use super::decide::{Decided, Decision, Lesson, Votes};
-use super::derive::{DerivedLabels, Output, Scratch, Sink, Threshold};
+use super::derive::{DerivedLabels, Output, Scratch, Sink};
 use super::forecast::linear::{Line, LinearTrend};
-use super::forecast::{Breach, Confidence, Limit};
+use super::forecast::{Breach, Confidence};
 use super::monitor::{ForecastSpec, Monitor};
 use super::transform::{Skip, Transform};
 use crate::series::{LabelRun, Sample, stale_marker};
@@ -215,8 +215,8 @@ impl<S: Sink> Writer<'_, S> {
             self.put(Output::ForecastLower(&horizon.label), band.lower);
             self.put(Output::ForecastUpper(&horizon.label), band.upper);
         }
-        let farthest = spec.horizons.last().map_or(0, |horizon| horizon.ms);
-        for (limit, threshold) in limits(spec) {
+        let farthest = spec.farthest_ms();
+        for (limit, threshold) in spec.sides() {
             let Breach { seconds, confidence } = line.breach(limit, now, farthest);
             self.put(Output::BreachSeconds(threshold), seconds);
             let is = |wanted| f64::from(u8::from(confidence == Some(wanted)));
@@ -249,16 +249,10 @@ impl<S: Sink> Writer<'_, S> {
             self.put(Output::ForecastLower(&horizon.label), stale);
             self.put(Output::ForecastUpper(&horizon.label), stale);
         }
-        for (_, threshold) in limits(spec) {
+        for (_, threshold) in spec.sides() {
             self.put(Output::BreachSeconds(threshold), stale);
             self.put(Output::BreachHigh(threshold), stale);
             self.put(Output::BreachMedium(threshold), stale);
         }
     }
-}
-
-fn limits(spec: &ForecastSpec) -> impl Iterator<Item = (Limit, Threshold)> {
-    let upper = spec.limits.upper.map(|limit| (Limit::Upper(limit), Threshold::Upper));
-    let lower = spec.limits.lower.map(|limit| (Limit::Lower(limit), Threshold::Lower));
-    upper.into_iter().chain(lower)
 }

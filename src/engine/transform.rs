@@ -30,7 +30,7 @@ pub enum Skip {
     Unmonitored,
     /// The series is new, and the table is at `limits.series_max`.
     SeriesLimit,
-    /// The series is new, and too many were new in this second.
+    /// The series is new, and too many were new lately.
     SeriesRate,
 }
 

@@ -1,4 +1,5 @@
-//! What answers look like as JSON. Infinite numbers are written as text, as Prometheus does.
+//! What answers look like as JSON. An edge of a band that is infinite, because there is no limit on that side, is
+//! `null`; a time that is infinite is text, as Prometheus writes it.
 
 use std::collections::VecDeque;
 
@@ -105,14 +106,11 @@ fn breaches(view: &SignalView) -> Vec<BreachView> {
     let (Some(line), Some(last), Some(spec)) = (view.line, view.points.back(), &view.monitor.forecast) else {
         return Vec::new();
     };
-    let farthest = spec.horizons.last().map_or(0, |horizon| horizon.ms);
-    let sides =
-        [("upper", spec.limits.upper.map(Limit::Upper)), ("lower", spec.limits.lower.map(Limit::Lower))];
-    let each = sides.into_iter().filter_map(|(threshold, limit)| {
-        let limit = limit?;
-        let Breach { seconds, confidence } = line.breach(limit, last.timestamp, farthest);
+    let each = spec.sides().map(|(limit, threshold)| {
+        let Breach { seconds, confidence } = line.breach(limit, last.timestamp, spec.farthest_ms());
         let (Limit::Upper(value) | Limit::Lower(value)) = limit;
-        Some(BreachView { threshold, limit: value, seconds, confidence: confidence.map(|it| it.name()) })
+        let confidence = confidence.map(|it| it.name());
+        BreachView { threshold: threshold.name(), limit: value, seconds, confidence }
     });
     each.collect()
 }

@@ -1,4 +1,4 @@
-//! Review: what is shown of a signal.
+//! What is shown of a signal, and for how long.
 
 use super::*;
 use crate::config;
@@ -38,7 +38,7 @@ fn engine(yaml: &str) -> Engine {
 }
 
 #[test]
-fn review_a_reload_changes_what_is_foreseen_of_a_view() {
+fn a_reload_changes_what_is_foreseen_of_a_view() {
     let recent = Recent::new(1);
     let mut engine = engine("monitors: [{name: m, forecast: {horizons: [1h]}}]");
     engine.ingest(&batch(0..1, 0..30, |m| m as f64), 0, &mut Watching(recent.part(0)));
@@ -51,7 +51,7 @@ fn review_a_reload_changes_what_is_foreseen_of_a_view() {
 }
 
 #[test]
-fn review_signals_that_ended_young_make_room() {
+fn signals_that_ended_young_make_room() {
     let recent = Recent::new(1);
     let mut engine = engine("limits: {series_max: 10000}");
     engine.ingest(&batch(0..SIGNALS_MAX, 0..3, |_| 1.0), 0, &mut Watching(recent.part(0)));
@@ -62,26 +62,30 @@ fn review_signals_that_ended_young_make_room() {
 }
 
 #[test]
-fn review_infinite_numbers_are_text() {
+fn an_episode_tells_why_it_began_and_ends_with_its_source() {
     let recent = Recent::new(1);
     let mut engine =
         engine("monitors: [{name: m, detectors: [], static: {upper: 5}, warm_up: 0, window: {trigger: 0s}}]");
-    engine.ingest(&batch(0..1, 0..1, |_| 9.0), 0, &mut Watching(recent.part(0)));
-    let text = serde_json::to_string(&recent.episodes()).expect("serialises");
-    assert!(text.contains(r#""lower":"-Inf""#), "{text}");
+    engine.ingest(&batch(0..1, 0..3, |minute| 9.0 + minute as f64), 0, &mut Watching(recent.part(0)));
+    engine.ingest(&batch(0..1, 3..4, |_| stale_marker()), 0, &mut Watching(recent.part(0)));
+    let episodes = recent.episodes();
+    let [episode] = episodes.as_slice() else { panic!("one flag rose: {episodes:?}") };
+    assert_eq!((episode.since, episode.until, episode.value), (0, Some(180_000), 9.0));
+    assert_eq!((episode.by, episode.upper), ("static", 5.0));
+    assert!(episode.peak_score > episode.score);
 }
 
-/// Not an assertion: how dear a signal is beyond the limit of what is kept.
 #[test]
-fn review_cost_of_signals_beyond_the_kept_ones() {
-    for series in [2_000, 20_000] {
-        let recent = Recent::new(1);
-        let mut engine = engine("limits: {series_max: 50000}\nmonitors: [{name: m, detectors: [zscore]}]");
-        engine.ingest(&batch(0..series, 0..5, |m| (m % 2) as f64), 0, &mut Watching(recent.part(0)));
-        let more = batch(0..series, 5..25, |m| (m % 2) as f64);
-        let begin = std::time::Instant::now();
-        engine.ingest(&more, 0, &mut Watching(recent.part(0)));
-        let each = begin.elapsed().as_nanos() as usize / (20 * series);
-        println!("{series} series: {each} ns a sample");
-    }
+fn no_more_is_kept_than_was_said() {
+    let recent = Recent::new(1);
+    let mut engine = engine(
+        "limits: {series_max: 10000}\nmonitors: [{detectors: [], static: {upper: 5}, warm_up: 0, window: {trigger: 0s, recovery: 0s}}]",
+    );
+    let flapping = batch(0..SIGNALS_MAX + 10, 0..4, |minute| if minute % 2 == 0 { 9.0 } else { 1.0 });
+    engine.ingest(&flapping, 0, &mut Watching(recent.part(0)));
+    assert_eq!(recent.episodes().len(), EPISODES_MAX);
+    assert_eq!(recent.signals(|_| true, 0..1).0, SIGNALS_MAX);
+    engine.ingest(&batch(0..1, 4..4 + 2 * POINTS_MAX as i64, |_| 1.0), 0, &mut Watching(recent.part(0)));
+    let (_, views) = recent.signals(|labels| labels.get("metric_name") == Some("load0"), 0..1);
+    assert_eq!(views[0].points.len(), POINTS_MAX);
 }

@@ -46,12 +46,19 @@ impl TargetSpec {
     }
 }
 
+impl TargetSpec {
+    /// The URL without its query, which may hold a token.
+    pub fn shown_url(&self) -> String {
+        let host = self.url.authority().map_or("", |authority| authority.as_str());
+        format!("http://{host}{}", self.url.path())
+    }
+}
+
 /// Shows everything but headers' values and the query of the URL, which may hold a token.
 impl fmt::Debug for TargetSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.url.authority().map_or("", |authority| authority.as_str());
         f.debug_struct("TargetSpec")
-            .field("url", &format_args!("http://{host}{}", self.url.path()))
+            .field("url", &self.shown_url())
             .field("name", &self.name)
             .field("timeout", &self.timeout)
             .field("queue_bytes_max", &self.queue_bytes_max)

@@ -18,8 +18,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// Loads the configuration again; the error says why it was not taken. May block.
 pub type Reload = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// Answers a `GET` from its path, query and headers. Must not block.
-pub type Query = Box<dyn Fn(&Request<()>) -> Answer + Send + Sync>;
+/// Answers a `GET` from its path, query and headers. May wait for a lock.
+pub type Query = Arc<dyn Fn(&Request<()>) -> Answer + Send + Sync>;
 
 /// What answers requests.
 pub struct Routes {
@@ -52,7 +52,7 @@ impl Routes {
         path: &'static str,
         query: impl Fn(&Request<()>) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        self.queries.push((path, Box::new(query)));
+        self.queries.push((path, Arc::new(query)));
         self
     }
 
@@ -74,31 +74,31 @@ impl Routes {
             ("/api/v1/write", &Method::POST) => self.receiver.receive(request).await,
             ("/-/reload", &Method::POST) => self.reload().await,
             ("/api/v1/write" | "/-/reload", _) => not_allowed("POST"),
-            _ => self.answer_get(request),
+            _ => self.answer_get(request).await,
         }
     }
 
-    fn answer_get(&self, request: Request<Incoming>) -> Answer {
+    async fn answer_get(&self, request: Request<Incoming>) -> Answer {
         let request = Request::from_parts(request.into_parts().0, ());
-        match (self.find(&request), request.method()) {
-            (None, _) => answer::error(StatusCode::NOT_FOUND, "no such route"),
-            (Some(answer), &Method::GET | &Method::HEAD) => answer,
-            (Some(_), _) => not_allowed("GET, HEAD"),
+        let query = self.queries.iter().find(|(known, _)| *known == request.uri().path());
+        let query = query.map(|(_, query)| Arc::clone(query));
+        let fixed = self.fixed(request.uri().path());
+        match (request.method(), fixed, query) {
+            (_, None, None) => answer::error(StatusCode::NOT_FOUND, "no such route"),
+            (&Method::GET | &Method::HEAD, Some(answer), _) => answer,
+            (&Method::GET | &Method::HEAD, None, Some(query)) => aside(move || query(&request)).await,
+            _ => not_allowed("GET, HEAD"),
         }
     }
 
-    fn find(&self, request: &Request<()>) -> Option<Answer> {
-        let answer = match request.uri().path() {
-            "/health" => answer::json(StatusCode::OK, &Health { status: "ok", models_loaded: 0 }),
-            "/-/healthy" => answer::content(StatusCode::OK, "text/plain", "healthy\n"),
-            "/-/ready" => self.readiness(),
-            "/metrics" => answer::content(StatusCode::OK, OPENMETRICS, self.metrics.render()),
-            path => {
-                let (_, query) = self.queries.iter().find(|(known, _)| *known == path)?;
-                query(request)
-            }
-        };
-        Some(answer)
+    fn fixed(&self, path: &str) -> Option<Answer> {
+        match path {
+            "/health" => Some(answer::json(StatusCode::OK, &Health { status: "ok", models_loaded: 0 })),
+            "/-/healthy" => Some(answer::content(StatusCode::OK, "text/plain", "healthy\n")),
+            "/-/ready" => Some(self.readiness()),
+            "/metrics" => Some(answer::content(StatusCode::OK, OPENMETRICS, self.metrics.render())),
+            _ => None,
+        }
     }
 
     fn readiness(&self) -> Answer {
@@ -111,12 +111,18 @@ impl Routes {
 
     async fn reload(&self) -> Answer {
         let reload = Arc::clone(&self.reload);
-        match tokio::task::spawn_blocking(move || reload()).await {
-            Ok(Ok(())) => answer::empty(StatusCode::OK),
-            Ok(Err(message)) => answer::error(StatusCode::INTERNAL_SERVER_ERROR, &message),
-            Err(error) => answer::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-        }
+        aside(move || match reload() {
+            Ok(()) => answer::empty(StatusCode::OK),
+            Err(message) => answer::error(StatusCode::INTERNAL_SERVER_ERROR, &message),
+        })
+        .await
     }
+}
+
+/// Answers beside the threads that read and write sockets, which must not wait.
+async fn aside(answer: impl FnOnce() -> Answer + Send + 'static) -> Answer {
+    let answer = tokio::task::spawn_blocking(answer).await;
+    answer.unwrap_or_else(|error| answer::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
 }
 
 impl fmt::Debug for Routes {

@@ -2,6 +2,8 @@
 
 use super::*;
 
+const ZERO: Band = Band { expected: 0.0, lower: 0.0, upper: 0.0 };
+
 const POLICY: Policy = Policy {
     direction: Direction::Both,
     min_deviation_absolute: 0.0,
@@ -87,19 +89,22 @@ fn a_level_that_stays_is_accepted_once_and_its_distance_told() {
 }
 
 #[test]
-fn the_median_speaks_and_of_two_the_calmer() {
-    let speak = |scores: &[f64]| {
+fn both_memories_must_agree_and_the_calmer_speaks() {
+    use DetectorKind::{Baseline, Iqr, Mad, RollingZScore, ZScore};
+    let speak = |scores: &[(DetectorKind, f64)]| {
         let mut votes = Votes::default();
-        for (kind, &score) in DetectorKind::ALL.iter().zip(scores) {
-            votes.set(*kind, Some(Verdict { score, band: ZERO }));
+        for &(kind, score) in scores {
+            votes.set(kind, Some(Verdict { score, band: ZERO }));
         }
-        votes.speaking(votes.learned()).map(|(_, verdict)| verdict.score)
+        votes.learned().map(|(_, verdict)| verdict.score)
     };
     assert_eq!(speak(&[]), None);
-    assert_eq!(speak(&[3.0]), Some(3.0));
-    assert_eq!(speak(&[3.0, -0.5]), Some(-0.5));
-    assert_eq!(speak(&[9.0, 2.0, 0.1]), Some(2.0));
-    assert_eq!(speak(&[9.0, 2.0, 0.1, -4.0]), Some(0.1));
+    assert_eq!(speak(&[(ZScore, 3.0)]), Some(3.0));
+    assert_eq!(speak(&[(RollingZScore, 9.0), (Mad, 2.0)]), Some(2.0));
+    assert_eq!(speak(&[(RollingZScore, 9.0), (Mad, 2.0), (Iqr, 4.0)]), Some(4.0));
+    assert_eq!(speak(&[(RollingZScore, 9.0), (ZScore, 0.5)]), Some(0.5));
+    assert_eq!(speak(&[(Mad, -9.0), (Iqr, -7.0), (Baseline, -3.0), (ZScore, 0.1)]), Some(-3.0));
+    assert_eq!(speak(&[(Mad, 2.0), (Baseline, -3.0)]), Some(2.0));
 }
 
 #[test]

@@ -10,6 +10,9 @@ use super::{Decoded, Limits, Malformed, Protocol, Refusal};
 use crate::series::{Batch, FamilyMetadata, MetricKind};
 use crate::wire::fields::{Fields, Span, SyntaxError};
 
+/// Bytes of a family's name at most.
+const FAMILY_BYTES_MAX: usize = 4096;
+
 /// Where the labels of a series are.
 enum Labels {
     /// Canonical, in the request.
@@ -190,7 +193,9 @@ fn metadata(request: &[u8], message: Span) -> Result<Option<FamilyMetadata>, Syn
             _ => {}
         }
     }
-    let family = std::str::from_utf8(family.of(request)).ok().filter(|family| !family.is_empty());
+    // A longer name is no series', so that nothing would ever ask for it.
+    let fits = |family: &&str| (1..=FAMILY_BYTES_MAX).contains(&family.len());
+    let family = std::str::from_utf8(family.of(request)).ok().filter(fits);
     Ok(family
         .map(|family| FamilyMetadata { family: family.into(), kind: MetricKind::from_wire(u64::from(kind)) }))
 }

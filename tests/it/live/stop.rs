@@ -28,7 +28,7 @@ fn round(round: i64) -> Vec<u8> {
 }
 
 fn now() -> i64 {
-    promantis::app::unix_ms()
+    promantis::edge::clock::unix_ms()
 }
 
 /// A target that takes nothing while it is away.
