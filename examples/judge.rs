@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use promantis::engine::derive::Sink;
-use promantis::engine::signal::Judgement;
+use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Engine, Shard};
 use promantis::series::{Batch, LabelRun, LabelRunBuf, MetricKind, Sample};
 

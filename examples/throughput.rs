@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use promantis::engine::derive::Sink;
-use promantis::engine::signal::Judgement;
+use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Engine, Shard};
 use promantis::series::{LabelRunBuf, Sample};
 use promantis::wire::decode::{Limits, Protocol, decode};

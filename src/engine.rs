@@ -16,7 +16,8 @@ mod families;
 pub mod forecast;
 pub mod monitor;
 pub mod select;
-pub mod signal;
+mod signal;
+pub mod sink;
 mod table;
 pub mod transform;
 
@@ -24,10 +25,11 @@ use std::sync::Arc;
 
 use crate::series::{Batch, LabelRun, MetricKind, Series};
 
-use derive::{PREFIX, Scratch, Sink};
+use derive::{PREFIX, Scratch};
 use families::Families;
 use monitor::{Monitor, Plan};
 use signal::Signal;
+use sink::Sink;
 use table::{Entry, Table};
 use transform::{Skip, Transform, admit};
 

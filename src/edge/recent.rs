@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::engine::decide::Decided;
 use crate::engine::forecast::linear::Line;
 use crate::engine::monitor::Monitor;
-use crate::engine::signal::Judgement;
+use crate::engine::sink::Judgement;
 use crate::series::LabelRun;
 
 /// Signals whose observations are kept, over all shards.

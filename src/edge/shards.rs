@@ -9,9 +9,8 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
-use crate::engine::derive::Sink;
 use crate::engine::monitor::Plan;
-use crate::engine::signal::Judgement;
+use crate::engine::sink::{Judgement, Sink};
 use crate::engine::transform::Skip;
 use crate::engine::{Counts, Engine, Shard};
 use crate::series::Sample;

@@ -5,9 +5,9 @@
 //! have, becomes `exported_…` in all of them, as in a Prometheus scrape. The run without `__name__` is built once per signal; the name, and a label that only
 //! one output has, are spliced in where they sort.
 
-use crate::series::{LabelRun, LabelRunBuf, METRIC_NAME, Sample, push_label};
-
 use super::detect::DetectorKind;
+use super::forecast::Threshold;
+use crate::series::{LabelRun, LabelRunBuf, METRIC_NAME, push_label};
 
 /// What every name that promantis writes starts with. Input under such a name is refused: Prometheus
 /// sends our own series back to us.
@@ -15,25 +15,6 @@ pub const PREFIX: &str = "ml_";
 
 /// Names of the labels that only some outputs have.
 const EXTRA_NAMES: [&str; 4] = ["confidence", "detector", "horizon", "threshold"];
-
-/// Which limit a breach is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Threshold {
-    /// `threshold="upper"`.
-    Upper,
-    /// `threshold="lower"`.
-    Lower,
-}
-
-impl Threshold {
-    /// Value of the label `threshold`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Upper => "upper",
-            Self::Lower => "lower",
-        }
-    }
-}
 
 /// One derived series of a signal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -186,18 +167,6 @@ impl Scratch {
         push_label(&mut self.0, name.as_bytes(), value.as_bytes());
         start..self.0.len()
     }
-}
-
-/// Takes what an engine writes back and tells.
-pub trait Sink {
-    /// A sample to write back. `labels`, put together, are one canonical run.
-    fn derived(&mut self, labels: &[&[u8]], sample: Sample);
-
-    /// An observation was judged.
-    fn judged(&mut self, judgement: &super::signal::Judgement<'_>);
-
-    /// A signal ended: its derived series got their stale markers at `timestamp`.
-    fn ended(&mut self, signal: u64, timestamp: i64);
 }
 
 #[cfg(test)]

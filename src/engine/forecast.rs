@@ -21,6 +21,25 @@ impl Limit {
     }
 }
 
+/// Which limit a breach is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Threshold {
+    /// `threshold="upper"`.
+    Upper,
+    /// `threshold="lower"`.
+    Lower,
+}
+
+impl Threshold {
+    /// Value of the label `threshold`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Upper => "upper",
+            Self::Lower => "lower",
+        }
+    }
+}
+
 /// What crosses the limit within the horizon.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Confidence {

@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use super::derive::Threshold;
 use super::detect::DetectorKind;
-use super::forecast::Limit;
+use super::forecast::{Limit, Threshold};
 use super::select::Matchers;
 
 /// Everything that configuration tells an engine. Replaced as a whole.

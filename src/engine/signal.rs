@@ -4,43 +4,23 @@ use std::sync::Arc;
 
 use super::bank::Bank;
 use super::decide::{Decided, Decision, Lesson, Votes};
-use super::derive::{DerivedLabels, Output, Scratch, Sink};
+use super::derive::{DerivedLabels, Output, Scratch};
 use super::forecast::linear::{Line, LinearTrend};
 use super::forecast::{Breach, Confidence};
 use super::monitor::{ForecastSpec, Monitor};
+use super::sink::{Judgement, Sink};
 use super::transform::{Skip, Transform};
 use crate::series::{LabelRun, Sample, stale_marker};
 
-/// Everything about one judged observation, for whoever explains or shows it.
-#[derive(Clone, Copy, Debug)]
-pub struct Judgement<'a> {
-    /// Identity of the signal, the same for the life of the process and after a restart.
-    pub signal: u64,
-    /// Labels of its derived series, without a name.
-    pub labels: LabelRun<'a>,
-    /// What was observed.
-    pub sample: Sample,
-    /// What was decided; `None` while no method knows anything.
-    pub decided: Option<Decided>,
-    /// What each method said.
-    pub votes: &'a Votes,
-    /// How many observations came before it, up to 2³².
-    pub observations: u32,
-    /// The line that forecasts are read from, where the monitor asks for them and enough is known.
-    pub line: Option<Line>,
-    /// By which monitor.
-    pub monitor: &'a Arc<Monitor>,
-}
-
 /// What judging did, for the counts of a batch.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Effect {
+pub(super) struct Effect {
     /// Samples written back.
-    pub derived: u64,
+    pub(super) derived: u64,
     /// 1 when the flag rose, −1 when it fell, else 0.
-    pub flagged: i64,
+    pub(super) flagged: i64,
     /// Whether a new level was accepted.
-    pub shifted: bool,
+    pub(super) shifted: bool,
 }
 
 /// State of one signal.

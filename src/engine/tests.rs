@@ -2,11 +2,10 @@
 
 use std::fmt::Write;
 
-use super::derive::Sink;
 use super::detect::DetectorKind;
 use super::monitor::*;
 use super::select::Matchers;
-use super::signal::Judgement;
+use super::sink::{Judgement, Sink};
 use super::*;
 use crate::series::{FamilyMetadata, LabelRunBuf, Sample, is_stale_marker, stale_marker};
 

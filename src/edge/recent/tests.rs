@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config;
-use crate::engine::derive::Sink;
+use crate::engine::sink::Sink;
 use crate::engine::{Engine, Shard};
 use crate::series::{Batch, LabelRunBuf, MetricKind, Sample, stale_marker};
 
