@@ -29,15 +29,8 @@ pub fn score(window: &Window, value: f64) -> Option<Verdict> {
 mod tests {
     use super::*;
 
-    /// Learns `past` and compares the score of `value`, to two places, and the band.
     fn check(past: &[f64], value: f64, expected: &str) {
-        let mut window = Window::default();
-        past.iter().for_each(|&value| window.learn(value));
-        let found = match score(&window, value) {
-            Some(Verdict { score, band }) => format!("{score:.2} in {:.1}..{:.1}", band.lower, band.upper),
-            None => "unknown".to_owned(),
-        };
-        assert_eq!(found, expected, "{value} after {past:?}");
+        crate::engine::detect::window::check(score, past, value, expected);
     }
 
     #[test]

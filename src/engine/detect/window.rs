@@ -180,6 +180,25 @@ fn sum(values: &[f64], term: impl Fn(f64) -> f64) -> f64 {
     left.iter().zip(right).map(|(left, right)| left + right).sum::<f64>() + rest
 }
 
+/// Learns `past` and compares the score of `value`, to two places, and the band, for every method that reads a window.
+#[cfg(test)]
+pub(super) fn check(
+    score: fn(&Window, f64) -> Option<super::Verdict>,
+    past: &[f64],
+    value: f64,
+    expected: &str,
+) {
+    let mut window = Window::default();
+    past.iter().for_each(|&value| window.learn(value));
+    let found = match score(&window, value) {
+        Some(super::Verdict { score, band }) => {
+            format!("{score:.2} in {:.1}..{:.1}", band.lower, band.upper)
+        }
+        None => "unknown".to_owned(),
+    };
+    assert_eq!(found, expected, "{value} after {past:?}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
