@@ -419,6 +419,20 @@ fn what_is_written_back_is_counted() {
 }
 
 #[test]
+fn what_nobody_reads_is_a_failure_in_words() {
+    for arguments in [&["check"][..], &["check", "--json"], &["check", "--reference"]] {
+        let (reader, writer) = std::io::pipe().expect("the system has pipes");
+        drop(reader);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_promantis"));
+        let ended = command.args(arguments).stdout(writer).stderr(std::process::Stdio::piped()).output();
+        let ended = ended.expect("the program starts");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.starts_with("promantis: write to standard output: "), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 fn the_examples_load_and_say_default_where_it_is() {
     let minimal = config::load(Some(&example("minimal.yml"))).expect("minimal.yml");
     assert_eq!(Config { targets: Vec::new(), ..minimal.clone() }, good(""));
