@@ -263,6 +263,9 @@ fn urls_are_plain_http_without_credentials() {
         "http://hunter2@host",
         "https://u:hunter2@host",
         "a b",
+        "http://hunter2:99999/w",
+        "http://hunter2:0/w",
+        "http://hunter2:/w",
     ] {
         let errors = errors(&format!("remote_write: [{{url: '{url}'}}]"));
         assert!(
