@@ -7,9 +7,10 @@ mod demo;
 mod scrape;
 mod serve;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -120,9 +121,17 @@ fn load(source: &Source) -> Result<Config, Failure> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    use anyhow::Context;
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     Ok(runtime)
+}
+
+/// Writes `text` to standard output.
+///
+/// # Errors
+/// When it cannot be written: nobody reads it any more, or a disk is full.
+fn show(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to standard output")
 }
 
 /// The signals that a command answers from the moment it listens: before it tells anybody that it runs.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::Failure;
+use super::{Failure, show};
 use crate::app::Source;
 use crate::config::derived_per_series;
 
@@ -40,8 +40,7 @@ struct MonitorReport {
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     if options.reference {
-        print!("{}", crate::config::reference());
-        return Ok(());
+        return Ok(show(&crate::config::reference())?);
     }
     let config = Source { origin: options.config.clone().into(), listen: None }.load()?;
     let monitors = config.plan.monitors.iter().map(|monitor| MonitorReport {
@@ -55,28 +54,28 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         targets: config.targets.iter().map(|target| target.shown_url()).collect(),
         monitors: monitors.collect(),
     };
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?);
+    let shown = if options.json {
+        serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)? + "\n"
     } else {
-        print_text(&report);
-    }
-    Ok(())
+        text(&report)
+    };
+    Ok(show(&shown)?)
 }
 
-fn print_text(report: &Report) {
-    println!("configuration is valid");
-    println!("listens on {}", report.listen);
-    match report.targets.as_slice() {
-        [] => println!("writes nowhere: derived series are kept in memory for queries"),
-        targets => println!("writes to {}", targets.join(", ")),
-    }
+fn text(report: &Report) -> String {
+    let writes = match report.targets.as_slice() {
+        [] => "writes nowhere: derived series are kept in memory for queries".to_owned(),
+        targets => format!("writes to {}", targets.join(", ")),
+    };
+    let mut text = format!("configuration is valid\nlistens on {}\n{writes}\n", report.listen);
     for monitor in &report.monitors {
-        println!(
-            "monitor {:?} over {}: {} derived series per source series, by {}",
+        text += &format!(
+            "monitor {:?} over {}: {} derived series per source series, by {}\n",
             monitor.name,
             monitor.select,
             monitor.derived_series_per_source_series,
             monitor.detectors.join(", ")
         );
     }
+    text
 }

@@ -81,7 +81,7 @@ pub(super) struct Options {
     stack: bool,
     /// When the made-up past ends, Unix seconds, not in the future; rounded down to a minute. The same seed and end
     /// give the same report. Left out: now.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..))]
     end: Option<i64>,
 }
 
@@ -122,11 +122,9 @@ async fn show(options: &Options, end: i64, addr: SocketAddr) -> anyhow::Result<(
     let mut world = World::new(options.seed, start, schedule.clone());
     let mut driver = Driver::new(addr);
     let report = drive(options, &mut world, &mut driver, (&schedule, end)).await?;
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", text::report(&report));
-    }
+    let told =
+        if options.json { serde_json::to_string_pretty(&report)? + "\n" } else { text::report(&report) };
+    super::show(&told)?;
     if options.exit {
         return Ok(());
     }

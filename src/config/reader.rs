@@ -86,11 +86,10 @@ impl<'a> Place<'a> {
 
     /// The place of `name` in this mapping.
     pub(super) fn get(&self, name: &str) -> Place<'a> {
-        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
         let mapping = self.node.and_then(Node::as_mapping);
         let node = mapping.and_then(|mapping| mapping.get_node(name));
         let key = mapping.and_then(|mapping| mapping.keys().find(|key| key.as_str() == name));
-        self.below(path, node, key.map_or(self.line, |key| line_of(key.span().start())))
+        self.below(self.path_of(name), node, key.map_or(self.line, |key| line_of(key.span().start())))
     }
 
     /// Names and places of this mapping, in the order of the file.
@@ -98,7 +97,11 @@ impl<'a> Place<'a> {
         match self.node {
             None => Vec::new(),
             Some(Node::Mapping(mapping)) => {
-                mapping.keys().map(|key| (key.as_str().to_owned(), self.get(key))).collect()
+                let place = |(key, node): (&MarkedScalarNode, &'a Node)| {
+                    let line = line_of(key.span().start());
+                    (key.as_str().to_owned(), self.below(self.path_of(key), Some(node), line))
+                };
+                mapping.iter().map(place).collect()
             }
             Some(_) => {
                 self.fail("expected a mapping of `key: value`");
@@ -160,6 +163,10 @@ impl<'a> Place<'a> {
             self.fail("is required");
         }
         self.optional(read)
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
     fn below(&self, path: String, node: Option<&'a Node>, line: usize) -> Place<'a> {

@@ -9,7 +9,7 @@ use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
 use super::reader::Place;
 use super::{monitors, secret, units};
-use crate::edge::send::spec::{Secret, TargetSpec};
+use crate::edge::send::spec::{Secret, TargetSpec, port_is_right};
 
 /// Headers that the protocol or the connection sets.
 const RESERVED: [&str; 12] = [
@@ -82,6 +82,7 @@ fn url(text: &str) -> Result<Uri, String> {
         _ if authority.contains('@') => {
             Err("credentials do not belong in a URL; use `basic_auth` or a bearer token".to_owned())
         }
+        Some("http") if !port_is_right(&url) => Err("a port is a number from 1 to 65535".to_owned()),
         Some("http") if !url.host().unwrap_or_default().is_empty() => Ok(url),
         Some("https") => {
             Err("TLS is not available; put a proxy in front and write its http:// address".to_owned())

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
 
 use body::Unread;
@@ -103,7 +103,7 @@ impl Receiver {
     async fn take(&self, protocol: Protocol, body: Incoming, written: &mut Written) -> Result<(), Refusal> {
         body::check_announced(&body, self.limits.body_bytes_max)?;
         if let Some(full) = self.journal.refusal() {
-            return Err(full.into());
+            return Err(Unread::from(full).into());
         }
         let mut loan = self.budget.open();
         let body = body::read(body, &self.limits, self.budget.max(), &mut loan).await?;
@@ -144,7 +144,7 @@ impl Receiver {
         telemetry::count(&self.metrics.requests_refused, "reason", refusal.reason(), 1);
         let answer = answer::error(refusal.status(), &refusal.to_string());
         if refusal.leaves_body_unread() {
-            return answer::with_header(answer, header::CONNECTION, "close");
+            return answer::closing(answer);
         }
         answer
     }
@@ -155,7 +155,7 @@ impl Refusal {
         match self {
             Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             // A slow network is no reason to lose data, so it is not a 408.
-            Self::Unread(Unread::NoMemory { .. } | Unread::TooSlow { .. })
+            Self::Unread(Unread::NoMemory { .. } | Unread::TooSlow { .. } | Unread::JournalFull(_))
             | Self::NoMemory { .. }
             | Self::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unread(Unread::TooLarge { .. } | Unread::Incomplete { .. })
@@ -175,13 +175,13 @@ impl Refusal {
             Self::Unread(Unread::NoMemory { .. }) | Self::NoMemory { .. } => "in_flight_bytes_max",
             Self::Snappy(_) => "compression",
             Self::Malformed(_) => "malformed",
-            Self::Full(_) => "journal_full",
+            Self::Unread(Unread::JournalFull(_)) | Self::Full(_) => "journal_full",
             Self::Partial(_) => "partial",
         }
     }
 
     fn leaves_body_unread(&self) -> bool {
-        matches!(self, Self::Unread(_))
+        matches!(self, Self::Unsupported(_) | Self::Unread(_))
     }
 }
 

@@ -141,7 +141,7 @@ pub enum Malformed {
 /// not UTF-8 says nothing and is left out.
 ///
 /// Costs 48 bytes of memory per series and 16 per sample beside `raw`, and in remote write 2.0 the label runs,
-/// for which up to four times the bytes of `raw` are reserved; nothing is allocated per series. A request of 4 GiB
+/// for which up to four times the bytes of `raw` are reserved within `canonical_bytes_max`; nothing is allocated per series. A request of 4 GiB
 /// or more is refused, and label runs are built up to 4 GiB, whatever the limits.
 ///
 /// # Errors

@@ -119,7 +119,7 @@ pub fn slice(raw: &[u8], range: Range<usize>) -> Option<Vec<u8>> {
     (range.start <= range.end && range.end <= index).then_some(part)
 }
 
-/// Labels of the first series of `raw`, for the log of a culprit, cut at 1 KiB.
+/// Labels of the first series of `raw`, for the log of a culprit: one line, cut at 1 KiB.
 ///
 /// `None` where `raw` is no protobuf or has no series.
 pub fn describe_first(raw: &[u8]) -> Option<String> {
@@ -128,7 +128,9 @@ pub fn describe_first(raw: &[u8]) -> Option<String> {
         first.get_or_insert(series);
     })?;
     let series = &raw[first?];
-    let mut text = LabelRun::from_canonical(leading_labels(series)).to_string();
+    let text = LabelRun::from_canonical(leading_labels(series)).to_string();
+    // Values are escaped; names are whatever the sender wrote.
+    let mut text = text.replace(char::is_control, "\u{fffd}");
     text.truncate(text.floor_char_boundary(DESCRIPTION_BYTES_MAX));
     Some(text)
 }
@@ -244,6 +246,10 @@ mod tests {
     fn the_first_series_is_described_by_its_labels() {
         assert_eq!(describe_first(&request(&["up", "down"])).as_deref(), Some(r#"up{job="api"}"#));
         assert_eq!(describe_first(&request(&[&"é".repeat(3000)])).map(|text| text.len()), Some(1024));
+        assert_eq!(
+            describe_first(&request(&["a\nb\u{1b}"])).as_deref(),
+            Some("a\u{fffd}b\u{fffd}{job=\"api\"}")
+        );
         assert_eq!(describe_first(&[]), None);
         assert_eq!(describe_first(b"garbage"), None);
         assert_eq!(describe_first(b"\x0a\x02\x0a\xff"), Some(String::new())); // A series that is no series.

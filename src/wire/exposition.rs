@@ -26,6 +26,10 @@ use crate::series::{FamilyMetadata, MetricKind};
 /// Rejected lines that are kept with their reason; the others are counted.
 pub const REJECTED_KEPT: usize = 16;
 
+/// How many times the bytes of the largest label set a line may have: escapes, quotes and an exemplar take some. A
+/// longer one is not looked into, since its labels alone could be millions.
+const LINE_LABELS: usize = 4;
+
 /// How a page is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
@@ -147,7 +151,7 @@ impl Reader<'_> {
         }
         let (family, kind) = strict::family_type(typed)?;
         match self.kinds.get(family.as_str()) {
-            Some(&known) if known != kind => Err(Fault::SecondType { family }),
+            Some(&known) if known != kind => Err(Fault::SecondType { family: strict::shown(&family) }),
             Some(_) => Ok(()),
             None if self.kinds.len() >= self.limits.metadata_max => {
                 Err(Fault::TooMany { what: "families", max: self.limits.metadata_max })
@@ -162,6 +166,10 @@ impl Reader<'_> {
     fn sample(&mut self, line: &str) -> Result<(), Fault> {
         if self.page.samples.len() >= self.limits.samples_max {
             return Err(Fault::TooMany { what: "samples", max: self.limits.samples_max });
+        }
+        let line_max = self.limits.label_bytes_max.saturating_mul(LINE_LABELS);
+        if line.len() > line_max {
+            return Err(Fault::TooLong { what: "line", max: line_max });
         }
         let mut sample = match plain::read(line, self.format) {
             Some(sample) => sample,
@@ -197,7 +205,7 @@ impl Exposed {
     fn arrange(&mut self) -> Result<(), Fault> {
         self.labels.sort();
         if let Some(pair) = self.labels.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(Fault::DuplicateLabel(pair[0].0.clone()));
+            return Err(Fault::DuplicateLabel(strict::shown(&pair[0].0)));
         }
         self.labels.retain(|(_, value)| !value.is_empty());
         Ok(())

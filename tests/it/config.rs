@@ -263,6 +263,9 @@ fn urls_are_plain_http_without_credentials() {
         "http://hunter2@host",
         "https://u:hunter2@host",
         "a b",
+        "http://hunter2:99999/w",
+        "http://hunter2:0/w",
+        "http://hunter2:/w",
     ] {
         let errors = errors(&format!("remote_write: [{{url: '{url}'}}]"));
         assert!(
@@ -415,6 +418,20 @@ fn what_is_written_back_is_counted() {
         ("forecast: {horizons: [1h], lower: 5, upper: 6}\nemit: [flag]", 1),
     ] {
         assert_eq!(derived_per_series(&monitor(keys)), expected, "{keys}");
+    }
+}
+
+#[test]
+fn what_nobody_reads_is_a_failure_in_words() {
+    for arguments in [&["check"][..], &["check", "--json"], &["check", "--reference"]] {
+        let (reader, writer) = std::io::pipe().expect("the system has pipes");
+        drop(reader);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_promantis"));
+        let ended = command.args(arguments).stdout(writer).stderr(std::process::Stdio::piped()).output();
+        let ended = ended.expect("the program starts");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.starts_with("promantis: write to standard output: "), "{arguments:?}: {said}");
     }
 }
 

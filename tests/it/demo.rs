@@ -52,10 +52,12 @@ fn finds_every_fault_with_few_false_alarms() {
 
 #[test]
 fn what_cannot_be_made_up_is_wrong_usage() {
-    for (arguments, expected) in
-        [(["--days", "7"], "7 is not in 8..=400"), (["--end", "9000000000"], "is in the future")]
-    {
-        let output = finish(start(&arguments));
+    for (arguments, expected) in [
+        (&["--days", "7"][..], "7 is not in 8..=400"),
+        (&["--end", "9000000000"], "is in the future"),
+        (&["--end=-9223372036854775808"], "is not in 0.."),
+    ] {
+        let output = finish(start(arguments));
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{told}");
         assert!(told.contains(expected), "{told}");

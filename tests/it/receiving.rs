@@ -205,6 +205,50 @@ fn bodies_beyond_the_memory_for_all_are_sent_away() {
 }
 
 #[test]
+fn the_largest_body_that_is_allowed_fits_into_the_least_memory_that_is() {
+    // An unknown field of bytes that do not compress: body and decoded request are about as large.
+    let mut state = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    let raw: Vec<u8> = [0x7a, 0xe0, 0xc5, 0x08].into_iter().chain(noise.take(140_000)).collect();
+    let (body_bytes_max, decoded_bytes_max) = (150_000, raw.len());
+    let in_flight_bytes_max = body_bytes_max + decoded_bytes_max;
+    let limits =
+        ReceiveLimits { body_bytes_max, decoded_bytes_max, in_flight_bytes_max, ..ReceiveLimits::default() };
+    let server = server_with(limits);
+    assert_eq!(client::post(server.addr, V1, &client::snappy(&raw)).status, 204);
+}
+
+#[test]
+fn who_leaves_a_body_unread_says_that_the_connection_ends() {
+    let server = TestServer::start_with(Settings { journal_bytes: 1, ..Settings::default() });
+    let body = good_body();
+    assert_eq!(client::post(server.addr, V1, &body).status, 204, "it is full after the first");
+    let check = |head: &str, status: u16| {
+        let mut connection = Connection::open(server.addr);
+        connection.send(format!("{head} HTTP/1.1\r\nHost: t\r\nContent-Length: 900000\r\n\r\n").as_bytes());
+        let reply = connection.reply().expect("an answer");
+        assert_eq!((reply.status, reply.header("connection")), (status, Some("close")), "{head}: {reply:?}");
+        connection.finish();
+        assert!(connection.is_closed(), "{head}");
+    };
+    check("POST /api/v1/write", 503);
+    check("PUT /api/v1/write", 405);
+    check("POST /-/reload", 200);
+    check("GET /health", 200);
+    check("POST /nowhere", 404);
+    let mut connection = Connection::open(server.addr);
+    let typed = client::post_bytes(&[("Content-Type", "text/plain")], &body);
+    connection.send(&typed[..typed.len() - body.len()]);
+    let reply = connection.reply().expect("an answer");
+    assert_eq!((reply.status, reply.header("connection")), (415, Some("close")), "{reply:?}");
+    let kept = Connection::open(server.addr).request("GET", "/health");
+    assert_eq!(kept.header("connection"), None, "{kept:?}");
+}
+
+#[test]
 fn a_full_journal_refuses_whole_requests_until_it_is_read() {
     let server = TestServer::start_with(Settings { journal_bytes: 4000, ..Settings::default() });
     let mut body = V2Body::new();

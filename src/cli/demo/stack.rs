@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use super::super::{Failure, Signals, runtime};
+use super::super::{Failure, Signals, runtime, show};
 use crate::app::{App, Origin, Source};
 
 /// How long a program may take until it answers.
@@ -106,7 +106,7 @@ async fn start_and_watch(
         let one = running.last_mut().expect("one was started");
         until_answered(one, part.addr).await?;
     }
-    tell(parts, addr, scratch);
+    tell(parts, addr, scratch)?;
     until_one_ends(running).await
 }
 
@@ -204,16 +204,18 @@ async fn until_one_ends(running: &mut [Running]) -> anyhow::Result<()> {
 }
 
 /// Says which pages there are. Standard output, one page a line, so that a program can read it, too.
-fn tell(parts: &[Part], promantis: SocketAddr, scratch: &Path) {
-    println!("promantis                 http://{promantis}/");
+fn tell(parts: &[Part], promantis: SocketAddr, scratch: &Path) -> anyhow::Result<()> {
+    let mut pages = format!("promantis                 http://{promantis}/\n");
     for part in parts.iter().rev() {
-        println!("{:<25} http://{}/", part.program, part.addr);
+        pages += &format!("{:<25} http://{}/\n", part.program, part.addr);
     }
+    show(&pages)?;
     eprintln!(
         "Flags need a minute of samples. Make some load, and ask Prometheus for ml_anomaly_score > 1.\n\
          Configuration and logs are in {} until you press Ctrl-C",
         scratch.display()
     );
+    Ok(())
 }
 
 /// Writes the example with ports of here, and in a hurry.

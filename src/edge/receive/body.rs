@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use tokio::time::{self, Instant};
 
 use super::budget::Loan;
+use crate::edge::journal::Full;
 use crate::edge::limits::ReceiveLimits;
 
 /// Bytes per second that a body must keep up.
@@ -27,6 +28,8 @@ pub(super) enum Unread {
     TooSlow { got: usize, seconds: f64 },
     #[error("body ended early after {got} bytes")]
     Incomplete { got: usize },
+    #[error(transparent)]
+    JournalFull(#[from] Full),
 }
 
 /// Refuses a body by its announced size, before a byte of it is read.
@@ -58,21 +61,25 @@ pub(super) async fn read(
             Some(Ok(frame)) => {
                 // Trailers say nothing that is wanted.
                 let data = frame.into_data().unwrap_or_default();
-                append(&mut bytes, &data, limits.body_bytes_max)?;
-                if !loan.grow_to(bytes.capacity()) {
+                let Some(room) = room(&bytes, data.len(), limits.body_bytes_max) else {
+                    return Err(Unread::TooLarge { max: limits.body_bytes_max });
+                };
+                if !loan.grow_to(room) {
                     return Err(Unread::NoMemory { max: budget_max });
                 }
+                bytes.reserve_exact(room - bytes.len());
+                bytes.extend_from_slice(&data);
             }
         }
     }
 }
 
-fn append(bytes: &mut Vec<u8>, data: &Bytes, max: usize) -> Result<(), Unread> {
-    if data.len() > max.saturating_sub(bytes.len()) {
-        return Err(Unread::TooLarge { max });
-    }
-    bytes.extend_from_slice(data);
-    Ok(())
+/// The capacity that `bytes` needs for `more` of them, doubling, but never beyond `max`: the largest body takes no
+/// more memory than it is allowed. `None` where it would become larger.
+fn room(bytes: &Vec<u8>, more: usize, max: usize) -> Option<usize> {
+    let needed = bytes.len().checked_add(more).filter(|needed| *needed <= max)?;
+    let capacity = bytes.capacity();
+    Some(if needed <= capacity { capacity } else { capacity.saturating_mul(2).clamp(needed, max) })
 }
 
 /// How long after its first moment a body of which `got` bytes have come may let the next be awaited.
@@ -93,5 +100,18 @@ mod tests {
         assert_eq!(allowed(1 << 20, timeout), timeout);
         assert_eq!(allowed(usize::MAX, timeout), timeout);
         assert_eq!(allowed(0, Duration::from_secs(1)), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn room_doubles_up_to_the_largest_body() {
+        let mut bytes = Vec::new();
+        bytes.reserve_exact(100);
+        bytes.extend_from_slice(&[0; 90]);
+        assert_eq!(room(&bytes, 10, 1000), Some(100));
+        assert_eq!(room(&bytes, 11, 1000), Some(200));
+        assert_eq!(room(&bytes, 800, 1000), Some(890));
+        assert_eq!(room(&bytes, 11, 150), Some(150));
+        assert_eq!(room(&bytes, 61, 150), None);
+        assert_eq!(room(&bytes, usize::MAX, usize::MAX), None);
     }
 }

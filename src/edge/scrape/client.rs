@@ -17,6 +17,9 @@ use crate::wire::exposition::Format;
 /// Bytes that a page may have.
 pub const BODY_BYTES_MAX: usize = 32 << 20;
 
+/// Characters of an unexpected content encoding that are shown.
+const ENCODING_CHARS_MAX: usize = 32;
+
 /// Prometheus text first, because it is what exporters speak best.
 const ACCEPTED: &str = "text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1";
 /// Tells the exporter how long it has.
@@ -96,7 +99,7 @@ fn accepted(response: &Response<Incoming>) -> Result<Format, Unheard> {
     }
     let encoding = text_of(response.headers(), CONTENT_ENCODING);
     if !matches!(encoding, "" | "identity") {
-        return Err(Unheard::Encoding(encoding.to_owned()));
+        return Err(Unheard::Encoding(encoding.chars().take(ENCODING_CHARS_MAX).collect()));
     }
     let length = response.body().size_hint().lower();
     if length > BODY_BYTES_MAX as u64 {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use hyper::Uri;
 
+use crate::edge::send::spec::port_is_right;
+
 /// Longest time that a scrape may take, however long the interval.
 const TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// Time that a scrape may take however short the interval; the next one then comes later.
@@ -104,12 +106,6 @@ fn address(text: &str) -> Result<Uri, BadTarget> {
         Some("http") if url.host().is_some_and(|host| !host.is_empty()) && port_is_right(&url) => Ok(url),
         _ => Err(BadTarget::NoAddress),
     }
-}
-
-/// Whether there is no port, or one that is a number from 1 to 65,535.
-fn port_is_right(url: &Uri) -> bool {
-    let after_host = url.authority().map_or("", |it| it.as_str().strip_prefix(it.host()).unwrap_or_default());
-    after_host.is_empty() || url.port_u16().is_some_and(|port| port > 0)
 }
 
 #[cfg(test)]

@@ -69,8 +69,10 @@ impl Endpoint {
 
     /// `text` without the secrets that a target may have echoed: headers' values and the URL's query.
     fn redacted(&self, text: &str) -> String {
-        let secrets = self.spec.headers.iter().map(|(_, secret)| secret.expose());
-        let secrets = secrets.chain(self.spec.url.query()).filter(|secret| !secret.is_empty());
+        let values = self.spec.headers.iter().map(|(_, secret)| secret.expose());
+        // A target may name the token alone, without the scheme before it.
+        let secrets = values.flat_map(|value| [Some(value), value.split_once(' ').map(|(_, rest)| rest)]);
+        let secrets = secrets.flatten().chain(self.spec.url.query()).filter(|secret| !secret.is_empty());
         secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "<secret>"))
     }
 }
@@ -184,10 +186,12 @@ mod tests {
 
     #[test]
     fn a_secret_is_shown_neither_by_debug_nor_by_an_echo() {
-        let endpoint = endpoint(vec![(AUTHORIZATION, Secret::new("hunter2"))]);
-        let shown = format!("{endpoint:?}");
+        let plain = endpoint(vec![(AUTHORIZATION, Secret::new("hunter2"))]);
+        let shown = format!("{plain:?}");
         assert!(!shown.contains("hunter2") && !shown.contains("swordfish"));
-        assert_eq!(endpoint.redacted("hunter2 to /?key=swordfish"), "<secret> to /?<secret>");
+        assert_eq!(plain.redacted("hunter2 to /?key=swordfish"), "<secret> to /?<secret>");
+        let bearer = endpoint(vec![(AUTHORIZATION, Secret::new("Bearer hunter2"))]);
+        assert_eq!(bearer.redacted("Bearer hunter2: hunter2 is unknown"), "<secret>: <secret> is unknown");
     }
 
     #[test]

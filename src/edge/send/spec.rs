@@ -71,6 +71,13 @@ impl fmt::Debug for TargetSpec {
     }
 }
 
+/// Whether `url` has no port, or one that is a number from 1 to 65,535. A connection is made to the default port
+/// where it is neither.
+pub fn port_is_right(url: &Uri) -> bool {
+    let after_host = url.authority().map_or("", |it| it.as_str().strip_prefix(it.host()).unwrap_or_default());
+    after_host.is_empty() || url.port_u16().is_some_and(|port| port > 0)
+}
+
 /// Text that is never shown: not in logs, not in `Debug`, not in answers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);

@@ -48,6 +48,11 @@ pub fn error(status: StatusCode, message: &str) -> Answer {
     answer
 }
 
+/// `answer`, the last one of its connection: what is left of the request's body is not waited for.
+pub fn closing(answer: Answer) -> Answer {
+    with_header(answer, header::CONNECTION, "close")
+}
+
 /// `answer` with one more header.
 pub fn with_header(mut answer: Answer, name: HeaderName, value: &'static str) -> Answer {
     answer.headers_mut().insert(name, HeaderValue::from_static(value));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::{Method, Request, StatusCode, header};
 use serde::Serialize;
 
@@ -70,16 +70,24 @@ impl Routes {
     }
 
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
+        if request.uri().path() == "/api/v1/write" && request.method() == Method::POST {
+            return self.receiver.receive(request).await;
+        }
+        // Nobody else reads a body.
+        let leaves_body_unread = !request.body().is_end_stream();
+        let answer = self.answer_bodiless(request.map(drop)).await;
+        if leaves_body_unread { answer::closing(answer) } else { answer }
+    }
+
+    async fn answer_bodiless(&self, request: Request<()>) -> Answer {
         match (request.uri().path(), request.method()) {
-            ("/api/v1/write", &Method::POST) => self.receiver.receive(request).await,
             ("/-/reload", &Method::POST) => self.reload().await,
             ("/api/v1/write" | "/-/reload", _) => not_allowed("POST"),
             _ => self.answer_get(request).await,
         }
     }
 
-    async fn answer_get(&self, request: Request<Incoming>) -> Answer {
-        let request = Request::from_parts(request.into_parts().0, ());
+    async fn answer_get(&self, request: Request<()>) -> Answer {
         let query = self.queries.iter().find(|(known, _)| *known == request.uri().path());
         let query = query.map(|(_, query)| Arc::clone(query));
         let fixed = self.fixed(request.uri().path());

@@ -59,7 +59,12 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
                 Ok((length, kind)) => {
                     intake.build(length)?;
                     if batch.bytes().is_empty() {
-                        make_room(&mut batch, length, symbols.series, &raw);
+                        make_room(
+                            &mut batch,
+                            length,
+                            symbols.series,
+                            raw.len().saturating_mul(ROOM).min(limits.canonical_bytes_max),
+                        );
                     }
                     let start = batch.bytes().len();
                     push_run(batch.bytes_mut(), &intake.labels, &raw, length);
@@ -75,12 +80,12 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
 /// How many times their bytes in the request runs are given room for at once; more comes as it is needed.
 const ROOM: usize = 4;
 
-/// Reserves what `series` will need if all are like the first, whose run has `length` bytes: growing step by step
-/// would copy, and touch pages, that are then thrown away.
-fn make_room(batch: &mut Batch, length: usize, series: usize, request: &[u8]) {
+/// Reserves what `series` will need if all are like the first, whose run has `length` bytes, and `max` bytes at most:
+/// growing step by step would copy, and touch pages, that are then thrown away.
+fn make_room(batch: &mut Batch, length: usize, series: usize, max: usize) {
     batch.reserve(series);
     let bytes = length.saturating_mul(series);
-    batch.bytes_mut().reserve(bytes.saturating_add(bytes / 8).min(request.len().saturating_mul(ROOM)));
+    batch.bytes_mut().reserve(bytes.saturating_add(bytes / 8).min(max));
 }
 
 /// Walks a series: what it holds goes into the intake; the length of its run and its type come back.

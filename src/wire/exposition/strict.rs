@@ -30,9 +30,9 @@ pub enum Fault {
     #[error("quoted text does not end")]
     OpenQuote,
     /// A backslash before something else than `\`, `"` and `n`.
-    #[error("unknown escape \\{0} in quoted text")]
+    #[error("unknown escape \\{} in quoted text", .0.escape_debug())]
     UnknownEscape(char),
-    /// Two labels of one name.
+    /// Two labels of one name, cut to 32 bytes.
     #[error("label {0:?} stands twice")]
     DuplicateLabel(String),
     /// More of something than there may be.
@@ -62,7 +62,7 @@ pub enum Fault {
     /// A family whose type was already said to be another.
     #[error("second and different type of family {family:?}")]
     SecondType {
-        /// Name of the family.
+        /// Name of the family, cut to 32 bytes.
         family: String,
     },
     /// OpenMetrics: something after the end.
@@ -116,13 +116,17 @@ pub(super) fn family_type(text: &str) -> Result<(String, MetricKind), Fault> {
     Ok((family, kind))
 }
 
+/// As much of `text` as an error shows.
+pub(super) fn shown(text: &str) -> String {
+    text[..text.floor_char_boundary(SHOWN_BYTES_MAX)].to_owned()
+}
+
 /// What is still to be read of a line.
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
     fn expected(&self, expected: &'static str) -> Fault {
-        let end = self.0.floor_char_boundary(SHOWN_BYTES_MAX);
-        Fault::Expected { expected, found: self.0[..end].to_owned() }
+        Fault::Expected { expected, found: shown(self.0) }
     }
 
     fn skip_blanks(&mut self) {

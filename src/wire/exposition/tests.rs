@@ -248,6 +248,31 @@ fn both_readers_agree_on_plain_pages() {
     check_readers_agree(SERVICE, Format::OpenMetrics, 12);
 }
 
+#[test]
+fn what_is_said_of_a_line_is_short_and_cannot_steer_a_terminal() {
+    let long = "n".repeat(9000);
+    let said = |line: String| {
+        let page = read(&line, Format::Text);
+        page.rejected.first.first().map(ToString::to_string).unwrap_or_default()
+    };
+    let cut = "n".repeat(32);
+    assert_eq!(
+        said(format!("a{{{long}=\"1\",{long}=\"2\"}} 1")),
+        format!("line 1: label \"{cut}\" stands twice")
+    );
+    let types = format!("# TYPE {long} gauge\n# TYPE {long} counter");
+    assert_eq!(said(types), format!("line 2: second and different type of family \"{cut}\""));
+    assert_eq!(said("a{b=\"\\\u{1b}\"} 1".to_owned()), "line 1: unknown escape \\\\u{1b} in quoted text");
+}
+
+#[test]
+fn a_line_far_longer_than_its_labels_may_be_is_not_looked_into() {
+    let line = |labels: usize| format!("a{{{}}} 1", "b=\"\",".repeat(labels));
+    let said = |labels| read(&line(labels), Format::Text).rejected.first.first().map(|it| it.fault.clone());
+    assert_eq!(said(13_000), Some(Fault::DuplicateLabel("b".to_owned())));
+    assert_eq!(said(14_000), Some(Fault::TooLong { what: "line", max: 64 << 10 }));
+}
+
 proptest! {
     /// Whatever the bytes, each line is a sample, a comment or rejected, and nothing panics.
     #[test]

@@ -97,3 +97,23 @@ fn references_to_long_symbols_expand_no_further_than_the_limit() {
     assert_eq!(refused.refused.iter().collect::<Vec<_>>(), [("label_value_too_long", 50_000)]);
     assert!(refused.batch.memory_bytes() < 1024);
 }
+
+/// The first series is taken for an example of the others, which is a guess that a sender can make wrong.
+#[test]
+fn room_for_labels_is_reserved_within_the_limit_for_labels() {
+    let long = "x".repeat(1000);
+    let symbols = ["", "__name__", &long, "a"].map(|text| text.as_bytes().to_vec()).to_vec();
+    let series = |name| v2::TimeSeries {
+        labels_refs: vec![1, name],
+        samples: vec![v2::Sample { value: 1.0, timestamp: 1, start_timestamp: 0 }],
+        ..Default::default()
+    };
+    let timeseries = std::iter::once(series(2)).chain(std::iter::repeat_n(series(3), 1000)).collect();
+    let request = v2::Request { symbols, timeseries }.encode_to_vec();
+    let limits = Limits { canonical_bytes_max: 20_000, ..Limits::default() };
+    let decoded = decode(Protocol::V2, request, &limits, LATEST).expect("it is within the limits");
+    assert_eq!(decoded.written.samples, 1001);
+    let beside_labels = 1001 * (48 + 16) + 4096;
+    let bytes = decoded.batch.memory_bytes();
+    assert!(bytes < 40_000 + beside_labels, "{bytes} bytes");
+}
