@@ -98,22 +98,27 @@ impl Engine {
         counts
     }
 
-    /// Lets arrival time pass: forgets series without a sample for `idle_eviction_ms`.
+    /// Lets arrival time pass: ends what derives from series that are quiet, and forgets those without a
+    /// sample for `idle_eviction_ms`.
     ///
     /// To be called every second or so. Looks at a part of the table each time, so that a call's cost is
     /// bounded; every series is looked at within 64 calls.
     pub fn tick(&mut self, arrival: i64, sink: &mut impl Sink) -> Counts {
         let mut counts = Counts::default();
-        let idle_since = arrival.saturating_sub(self.plan.limits.idle_eviction_ms);
+        let limits = self.plan.limits;
+        let quiet_since = arrival.saturating_sub(limits.quiet_ms());
+        let idle_since = arrival.saturating_sub(limits.idle_eviction_ms);
         let mut budget = self.table.slot_count() / 64 + 16;
-        while let Some(slot) = self.table.next_idle(idle_since, &mut budget) {
-            let Some(mut entry) = self.table.remove(slot) else { continue };
-            counts.evicted += 1;
+        while let Some((slot, entry)) = self.table.next_idle(quiet_since, &mut budget) {
             let end = entry.newest.unwrap_or(i64::MIN);
             for signal in &mut entry.signals {
                 self.flagged -= i64::from(signal.is_flagged());
                 let monitor = &self.plan.monitors[signal.monitor as usize];
                 counts.derived += signal.end(end, monitor, &mut self.scratch, sink);
+            }
+            if entry.arrival < idle_since {
+                counts.evicted += 1;
+                self.table.remove(slot);
             }
         }
         counts

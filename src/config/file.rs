@@ -44,7 +44,7 @@ keys! {
 
     "limits.series_max" "100000" "Monitored series at most. At least 1; further ones are counted and not judged.";
     "limits.new_series_per_second" "1000" "Monitored series admitted per second, a minute's worth at once. At least 1; a flood waits its turn.";
-    "limits.idle_eviction" "1h" "A series without a sample for so long is forgotten. More than 0.";
+    "limits.idle_eviction" "1h" "A series without a sample for so long is forgotten; after a quarter of it, its derived series end with a stale marker. More than 0.";
     "limits.body_bytes" "8MiB" "Bytes of one request as sent, compressed. Larger ones are answered 400.";
     "limits.decoded_bytes" "32MiB" "Bytes of one request once decompressed. What declares more is answered 400 before any of it is allocated.";
     "limits.in_flight_bytes" "128MiB" "Bytes of all requests that are being received and decoded; beyond it they are answered 503. At least `body_bytes` and `decoded_bytes` together.";

@@ -30,6 +30,14 @@ pub struct SeriesLimits {
     pub idle_eviction_ms: i64,
 }
 
+impl SeriesLimits {
+    /// A series without a sample for so long, a quarter of the time to eviction, is taken to have ended: its
+    /// derived series end while receivers still take the markers; what was learned stays until eviction.
+    pub fn quiet_ms(&self) -> i64 {
+        self.idle_eviction_ms / 4
+    }
+}
+
 /// A named entry of the configuration.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Monitor {

@@ -152,13 +152,14 @@ impl Table {
 
     /// The next slot whose series was idle since before `idle_since`, looking at no more than
     /// `budget` slots, which is counted down.
-    pub(super) fn next_idle(&mut self, idle_since: i64, budget: &mut usize) -> Option<u32> {
+    pub(super) fn next_idle(&mut self, idle_since: i64, budget: &mut usize) -> Option<(u32, &mut Entry)> {
         while *budget > 0 && !self.slots.is_empty() {
             *budget -= 1;
             self.sweep_at = (self.sweep_at + 1) % self.slots.len();
             let idle = self.slots[self.sweep_at].as_ref().is_some_and(|entry| entry.arrival < idle_since);
             if idle {
-                return Some(self.sweep_at as u32);
+                let slot = self.sweep_at;
+                return self.slots[slot].as_mut().map(|entry| (slot as u32, entry));
             }
         }
         None
@@ -286,8 +287,9 @@ mod tests {
         }
         let mut budget = table.slot_count();
         let mut idle = Vec::new();
-        while let Some(slot) = table.next_idle(50, &mut budget) {
-            idle.push(table.remove(slot).expect("an idle slot is taken").hash.0);
+        while let Some((slot, entry)) = table.next_idle(50, &mut budget) {
+            idle.push(entry.hash.0);
+            table.remove(slot);
         }
         idle.sort_unstable();
         assert_eq!(idle, [0, 2, 4]);

@@ -160,15 +160,29 @@ fn the_end_of_a_source_ends_its_derived_series_once() {
 }
 
 #[test]
-fn an_idle_series_is_forgotten_and_its_derived_series_end() {
+fn a_quiet_series_ends_what_it_derived_and_an_idle_one_is_forgotten() {
     let mut bench = Bench::new(vec![monitor("m", "{}")]);
     bench.send("load", &[], 0, &[1.0, 2.0, 1.0]);
     bench.send("other", &[], 50, &[1.0]);
     bench.take();
-    let counts = bench.engine.tick(63 * MINUTE, &mut bench.lines);
+    bench.engine.tick(17 * MINUTE, &mut bench.lines);
+    assert_eq!(bench.take(), "");
     // Just after the last of its own: whatever the source sends later is newer.
+    let counts = bench.engine.tick(18 * MINUTE, &mut bench.lines);
     assert_eq!(bench.take(), "ml_anomaly_flag{metric_name=\"load\", monitor=\"m\"} stale @120001\n");
-    assert_eq!((counts.evicted, bench.engine.series_count()), (1, 1));
+    assert_eq!((counts.evicted, bench.engine.series_count()), (0, 2));
+    let counts = bench.engine.tick(63 * MINUTE, &mut bench.lines);
+    assert_eq!((bench.take().as_str(), counts.evicted, bench.engine.series_count()), ("", 1, 1));
+}
+
+#[test]
+fn a_quiet_series_that_speaks_again_is_judged_by_what_it_was() {
+    let mut bench = Bench::new(vec![monitor("m", "load")]);
+    bench.send("load", &[], 0, &[1.0, 2.0, 1.0, 2.0, 1.0]);
+    bench.engine.tick(30 * MINUTE, &mut bench.lines);
+    bench.take();
+    bench.send("load", &[], 31, &[9.0]);
+    assert_eq!(bench.take(), "ml_anomaly_flag{metric_name=\"load\", monitor=\"m\"} 1 @1860000\n");
 }
 
 #[test]

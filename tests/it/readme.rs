@@ -43,3 +43,13 @@ fn what_is_exposed_stands_in_the_table() {
         assert!(exposed.contains(&typed(metric).as_str()), "{} is not exposed", metric.name);
     }
 }
+
+#[test]
+fn the_configuration_that_readme_shows_is_valid() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    let readme = readme.expect("README.md can be read");
+    let shown = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let shown = shown.expect("README shows a configuration first");
+    let config = promantis::config::parse(shown).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.plan.monitors.len(), 2);
+}
