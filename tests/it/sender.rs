@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{AUTHORIZATION, HeaderName};
+use promantis::edge::clock::unix_ms;
 use promantis::edge::send::{Outgoing, Secret, TargetSpec, Targets};
 use promantis::edge::telemetry::Metrics;
 use promantis::wire::prompb::v1::{Label, Sample, TimeSeries, WriteRequest};
@@ -241,6 +242,34 @@ async fn an_ill_target_loses_nothing_and_keeps_the_order() {
     for name in names(50) {
         assert_eq!(timestamps(&receiver.taken(), &name), [1, 2, 3], "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_target_that_recovers_while_a_witness_is_heard_gets_everything_in_order() {
+    let start = unix_ms();
+    let well = AtomicBool::new(true);
+    let receiver = Receiver::start(move |post: &Post| {
+        let in_hand = post.samples.iter().any(|sample| sample.timestamp == start + 1);
+        if in_hand && post.nth == 1 {
+            well.store(false, Ordering::SeqCst);
+        } else if !in_hand {
+            well.store(true, Ordering::SeqCst);
+        }
+        if well.load(Ordering::SeqCst) { OK } else { Reply::Status(500) }
+    });
+    let receiver = receiver.await;
+    let sender = Sender::to(&receiver);
+    sender.offer(&request(["a", "b"], start));
+    receiver.wait_for_taken(2).await;
+    sender.offer(&request(["a", "b"], start + 1));
+    sender.offer(&request(["a", "b"], start + 2));
+    eventually("the last is taken", || timestamps(&receiver.taken(), "b").contains(&(start + 2))).await;
+    for series in ["a", "b"] {
+        let mut arrived = timestamps(&receiver.taken(), series);
+        arrived.dedup();
+        assert_eq!(arrived, [start, start + 1, start + 2], "{series}");
+    }
+    assert_eq!((sender.dropped("poisoned"), sender.dropped("rejected")), (0, 0));
 }
 
 #[tokio::test]

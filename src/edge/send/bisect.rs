@@ -14,9 +14,9 @@
 //!
 //! A probe sends at most `2 ⌈log₂ n⌉ + 2` requests that nobody takes, so an ill target is not flooded.
 //! What a probe cannot decide with this request alone is decided by a witness: whether the target takes
-//! another request ([`Step::AskAnother`]). A witness that is taken overtakes what is undecided, and where a
-//! target recovers between a suspect and its neighbour, the suspect is delivered after that neighbour;
-//! otherwise order is as sent.
+//! another request ([`Step::AskAnother`]), what it took last if that is fresh, else one that waits. A waiting one
+//! that is taken overtakes what is undecided, and where a target recovers between a suspect and its neighbour,
+//! the suspect is delivered after that neighbour; otherwise order is as sent.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -91,6 +91,11 @@ impl Delivery {
         self.request.newest
     }
 
+    /// The request, where the target took all of it at once.
+    pub(super) fn taken_whole(&self) -> Option<Arc<Outgoing>> {
+        self.taken.then(|| Arc::clone(&self.request))
+    }
+
     /// What to do now.
     pub(super) fn next(&mut self) -> Next {
         let Some(opened) = &mut self.opened else {

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Clock;
 use super::delivery::{Delivery, Next, Part, Verdict};
-use super::outcome::Outcome;
+use super::outcome::{Outcome, is_about_content};
 use super::retry::Backoff;
 use super::target::Target;
+use super::{Clock, Outgoing};
+
+/// How old the samples of a request may be that is sent again as a witness, milliseconds. What is older may be
+/// refused for its age alone, by some targets with a 500.
+const FRESH_MS: i64 = 10 * 60_000;
 
 /// Why a lane is to end at once: value of the label `reason`; `None` while it may run.
 pub(super) type Stop = Option<&'static str>;
@@ -40,14 +44,17 @@ impl Lane {
     }
 
     async fn work(&mut self, hand: &mut Option<Delivery>) {
+        let mut last = None;
         while let Some(request) = self.target.queue.take(self.number).await {
-            self.deliver(hand.insert(Delivery::new(request))).await;
+            let delivery = hand.insert(Delivery::new(request));
+            self.deliver(delivery, last.as_deref()).await;
+            last = delivery.taken_whole().or(last);
             *hand = None;
         }
     }
 
-    /// Brings one request to its end, however long that takes.
-    async fn deliver(&self, delivery: &mut Delivery) {
+    /// Brings one request to its end, however long that takes. `last` is what the target took whole before.
+    async fn deliver(&self, delivery: &mut Delivery, last: Option<&Outgoing>) {
         let spec = &self.target.endpoint().spec;
         let mut backoff = Backoff::new(spec.backoff_min, spec.backoff_max);
         let mut distance = 0_usize;
@@ -59,7 +66,10 @@ impl Lane {
                 Next::Done => return,
                 Next::Send(part) => self.send(delivery, part, &mut backoff).await,
                 Next::AskAnother => {
-                    let other = self.ask_another(distance).await;
+                    let other = match last.filter(|last| self.is_fresh(last.newest)) {
+                        Some(last) => self.ask_again(last).await,
+                        None => self.ask_another(distance).await,
+                    };
                     delivery.witnessed(other);
                     if other == Outcome::Accepted {
                         distance = 0;
@@ -82,6 +92,16 @@ impl Lane {
         }
     }
 
+    /// Sends again what the target took last: whether it takes that, or says why not, tells whether it is
+    /// well. The samples are the same, so nothing is overtaken, whenever the target recovers.
+    async fn ask_again(&self, last: &Outgoing) -> Outcome {
+        let part = Part { body: last.body.clone(), samples: 0 };
+        match self.target.post(part).await {
+            Outcome::Rejected { status } if is_about_content(status) => Outcome::Accepted,
+            outcome => outcome,
+        }
+    }
+
     /// Sends a request that waits behind the one in hand, `distance` further on: whether the target takes
     /// it says whether the target is well. One that is taken waits no longer; any other stays where it is.
     ///
@@ -95,6 +115,11 @@ impl Lane {
             self.target.queue.remove(self.number, &other);
         }
         outcome
+    }
+
+    /// Whether a sample of `timestamp` is young enough for any target to take it again.
+    fn is_fresh(&self, timestamp: i64) -> bool {
+        (self.clock)().saturating_sub(timestamp) < FRESH_MS
     }
 
     /// Whether a sample of `timestamp` is past the age that the target takes.
