@@ -42,7 +42,7 @@ table! {
     "config_last_reload_successful" "gauge" [] "Whether the last attempt to load the configuration succeeded";
     "config_last_reload_success_timestamp_seconds" "gauge" [] "When the configuration was last loaded successfully, Unix seconds";
     "connections" "gauge" [] "Open connections";
-    "connections_refused_total" "counter" ["reason"] "Connections closed before their first request was read";
+    "connections_refused_total" "counter" ["reason"] "Connections closed as they came, or because the head of a request was slow";
     "requests_received_total" "counter" ["protocol"] "Remote-write requests whose body was read";
     "requests_refused_total" "counter" ["reason"] "Remote-write requests answered with an error";
     "request_bytes_in_flight" "gauge" [] "Bytes of bodies that are being received and decoded";
