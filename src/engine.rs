@@ -49,7 +49,7 @@ pub struct Counts {
     pub judged: u64,
     /// Samples that no detector saw, in the order of [`Skip::ALL`].
     pub skipped: [u64; Skip::ALL.len()],
-    /// Samples written back.
+    /// Derived samples made.
     pub derived: u64,
     /// Series forgotten because they were idle.
     pub evicted: u64,

@@ -110,7 +110,7 @@ pub struct Metrics {
     pub journal_bytes: Gauge,
     /// Their limit.
     pub journal_limit_bytes: Gauge,
-    /// Samples written back.
+    /// Derived samples made.
     pub derived_samples: Counter,
     /// Derived samples lost, by reason.
     pub derived_dropped: Family<LabelSet, Counter>,

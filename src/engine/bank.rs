@@ -3,9 +3,10 @@
 //! Rolling z-score, MAD and IQR read one window of observations, kept once. A method that a monitor does
 //! not name costs nothing.
 //!
-//! A signal that only ever had one value has no spread, so no method knows how far is far. It is judged
-//! all the same, since `up` is such a signal until the day that counts: normal is then one percent around
-//! the value, and any departure from a constant zero, which has no percent, is at the edge.
+//! A signal that only ever had one value has no spread, so no method knows how far is far. Where the z-score
+//! or a method of the window is asked it is judged all the same, since `up` is such a signal until the day that
+//! counts: normal is then one percent around the value, and any departure from a constant zero, which has no
+//! percent, is at the edge.
 
 use super::baseline::HourOfWeek;
 use super::decide::Votes;

@@ -4,10 +4,10 @@
 //! Two memories have to agree that something is wrong: the short one, of the last observations, and the long
 //! one, of what is usual at this hour. The calmer speaks, and the band that is shown is the band of the method
 //! that spoke. Methods that share a memory share its mistakes, so they have one vote together. On labelled
-//! series this raises half the false alarms of a plain median of all methods. A hard limit that is crossed
-//! outranks them. Policy follows: direction, minimum deviation, warm-up, the trigger and
-//! recovery windows. Last, protection: what is flagged is not learned, what is merely outside is learned
-//! as the nearest edge, and what stays for long is accepted as the new normal.
+//! series this raises about half the false alarms of a plain median of all methods. A hard limit that is
+//! crossed outranks them, and is never accepted. Policy follows: direction, minimum deviation, warm-up, the
+//! trigger and recovery windows. Last, protection: what is flagged is not learned, what is merely outside is
+//! learned as the nearest edge, and what stays for long is accepted as the new normal.
 
 mod window;
 
@@ -107,7 +107,7 @@ pub struct Decision {
     last_outside: i64,
     /// When the window began to be filled.
     window_since: Option<i64>,
-    /// Sum and count of distances from the expected value while flagged.
+    /// Sum and count of distances from the expected value, of what was outside while flagged.
     distance: (f64, u32),
     window: TriggerWindow,
 }
@@ -120,7 +120,8 @@ impl Decision {
 
     /// Decides on an observation, and what is to be learned of it.
     ///
-    /// Without any vote there is nothing to decide, and everything is learned.
+    /// Without any vote there is nothing to decide: the flag stays as it is, and everything is learned unless it
+    /// is raised.
     pub fn decide(&mut self, sample: Sample, votes: &Votes, policy: &Policy) -> (Option<Decided>, Lesson) {
         let warm = self.seen >= policy.warm_up;
         self.seen = self.seen.saturating_add(u32::from(!warm));

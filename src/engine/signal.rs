@@ -15,7 +15,7 @@ use crate::series::{LabelRun, Sample, stale_marker};
 /// What judging did, for the counts of a batch.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Effect {
-    /// Samples written back.
+    /// Derived samples made.
     pub(super) derived: u64,
     /// 1 when the flag rose, −1 when it fell, else 0.
     pub(super) flagged: i64,
