@@ -4,8 +4,10 @@
 
 pub mod api;
 pub mod clock;
+pub mod disk;
 pub mod journal;
 pub mod limits;
+pub mod log;
 pub mod receive;
 pub mod recent;
 pub mod scrape;
