@@ -4,8 +4,10 @@
 
 pub mod api;
 pub mod clock;
+pub mod history;
 pub mod journal;
 pub mod limits;
+mod outgoing;
 pub mod receive;
 pub mod recent;
 pub mod scrape;
