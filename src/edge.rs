@@ -5,12 +5,10 @@
 pub mod api;
 pub mod clock;
 pub mod disk;
-pub mod journal;
-pub mod limits;
-pub mod log;
 pub mod history;
 pub mod journal;
 pub mod limits;
+pub mod log;
 mod outgoing;
 pub mod receive;
 pub mod recent;

@@ -107,7 +107,7 @@ impl Worker {
         let counts = match &record.entry {
             Entry::Request { batch } => self.engine.ingest(batch, record.arrival, &mut egress),
             Entry::Tick => self.engine.tick(record.arrival, &mut egress),
-            Entry::Plan(plan) => self.engine.replace_plan(Arc::clone(plan), &mut egress),
+            Entry::Rules(rules) => self.engine.replace_plan(Arc::new(rules.plan.clone()), &mut egress),
         };
         egress.flush();
         let ahead = egress.ahead;

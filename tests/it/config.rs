@@ -74,7 +74,7 @@ fn nothing_written_is_one_fast_monitor_over_every_series() {
         let config = good(text);
         assert_eq!(config.listen.to_string(), "127.0.0.1:9900");
         assert_eq!(config.receive, ReceiveLimits::default());
-        assert_eq!(config.journal_max_bytes, 256 << 20);
+        assert_eq!(config.journal.max_bytes, 256 << 20);
         assert_eq!(config.targets, []);
         let limits = config.plan.limits;
         assert_eq!((limits.series_max, limits.new_series_per_second), (100_000, 1000));

@@ -51,7 +51,11 @@ impl Client {
             let matrix = matrix::read(&json, part)
                 .map_err(|problem| HistoryError::Malformed { url: self.spec.shown_url(), problem })?;
             if matrix.partial {
-                tracing::warn!(url = self.spec.shown_url(), selector, "history knows that its answer is not whole");
+                tracing::warn!(
+                    url = self.spec.shown_url(),
+                    selector,
+                    "history knows that its answer is not whole"
+                );
             }
             all.extend(matrix.series);
         }
