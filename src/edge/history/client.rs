@@ -37,7 +37,7 @@ impl Client {
         Ok(Self { pool: Pool::builder(TokioExecutor::new()).build_http(), spec, url, headers })
     }
 
-    /// The series that any of `selectors` takes, each once, in the order of their labels.
+    /// The series that any of `selectors` takes, each once, in the order of their labels' bytes.
     pub(super) async fn series(
         &self,
         selectors: &[String],
@@ -51,7 +51,11 @@ impl Client {
             let matrix = matrix::read(&json, part)
                 .map_err(|problem| HistoryError::Malformed { url: self.spec.shown_url(), problem })?;
             if matrix.partial {
-                tracing::warn!(url = self.spec.shown_url(), selector, "history knows that its answer is not whole");
+                tracing::warn!(
+                    url = self.spec.shown_url(),
+                    selector,
+                    "history knows that its answer is not whole"
+                );
             }
             all.extend(matrix.series);
         }
