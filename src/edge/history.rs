@@ -183,8 +183,8 @@ impl Filling {
                         return Ok(Some(bodies));
                     }
                 }
-                Err(error) if error.asks_for_less() && self.part_ms > PART_MS_MIN => {
-                    self.part_ms = (self.part_ms / 2).max(PART_MS_MIN);
+                Err(error) if error.asks_for_less() && part.end - part.start > PART_MS_MIN => {
+                    self.part_ms = ((part.end - part.start) / 2).max(PART_MS_MIN);
                 }
                 Err(error) => return Err(error),
             }
