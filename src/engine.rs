@@ -159,6 +159,11 @@ impl Engine {
         counts
     }
 
+    /// Which part of all series it owns.
+    pub fn shard(&self) -> Shard {
+        self.shard
+    }
+
     /// Monitored series.
     pub fn series_count(&self) -> usize {
         self.table.len()
