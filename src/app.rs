@@ -91,8 +91,9 @@ impl App {
     pub async fn start(config: Config, source: Source) -> anyhow::Result<Self> {
         let shards = std::thread::available_parallelism().map_or(1, usize::from);
         let metrics = Arc::new(Metrics::new());
+        let journal_bytes = usize::try_from(config.journal.max_bytes).unwrap_or(usize::MAX);
         let around = Surroundings {
-            journal: Journal::new(config.journal_max_bytes, shards, Arc::clone(&metrics)),
+            journal: Journal::new(journal_bytes, shards, Arc::clone(&metrics)),
             targets: Arc::new(Targets::start(config.targets.clone(), shards, Arc::clone(&metrics))),
             recent: Recent::new(shards),
             metrics: Arc::clone(&metrics),

@@ -71,7 +71,7 @@ impl Reloader {
 fn changeable(old: &Config, new: &Config) -> Result<(), String> {
     let fixed = [
         ("listen", old.listen != new.listen),
-        ("journal", old.journal_max_bytes != new.journal_max_bytes),
+        ("journal", old.journal != new.journal),
         ("limits of receiving", old.receive != new.receive),
     ];
     let changed: Vec<_> = fixed.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();

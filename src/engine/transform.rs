@@ -3,6 +3,8 @@
 //! Here NaN, infinities, stale markers, repeated and out-of-order samples are met, so that no detector
 //! ever sees one.
 
+use serde::{Deserialize, Serialize};
+
 use super::monitor::TransformChoice;
 use crate::series::{MetricKind, Sample, is_stale_marker};
 
@@ -88,7 +90,7 @@ pub fn admit(sample: Sample, newest: Option<i64>) -> Result<(), Skip> {
 }
 
 /// How one signal is drawn from its series. 24 bytes.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Transform {
     /// As it is.
     Value,

@@ -1,7 +1,9 @@
 //! What a metric family is said to be.
 
+use serde::{Deserialize, Serialize};
+
 /// Type of a metric family as its metadata states it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum MetricKind {
     /// Nothing was said.
     #[default]

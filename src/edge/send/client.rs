@@ -17,12 +17,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::outcome::Outcome;
 use super::spec::TargetSpec;
+use crate::edge::outgoing::{excerpt, redacted, with_sources};
 
 /// Bytes of an answer's body that are read; a longer one costs the connection.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
-
-/// Bytes of an answer's body that are shown in a log line.
-const EXCERPT_BYTES_MAX: usize = 512;
 
 /// Header that names the version of the protocol.
 const VERSION_HEADER: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
@@ -69,11 +67,7 @@ impl Endpoint {
 
     /// `text` without the secrets that a target may have echoed: headers' values and the URL's query.
     fn redacted(&self, text: &str) -> String {
-        let values = self.spec.headers.iter().map(|(_, secret)| secret.expose());
-        // A target may name the token alone, without the scheme before it.
-        let secrets = values.flat_map(|value| [Some(value), value.split_once(' ').map(|(_, rest)| rest)]);
-        let secrets = secrets.flatten().chain(self.spec.url.query()).filter(|secret| !secret.is_empty());
-        secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "<secret>"))
+        redacted(text, &self.spec.headers, &self.spec.url)
     }
 }
 
@@ -143,18 +137,6 @@ async fn read(mut from: Incoming, into: &mut Vec<u8>) {
     }
 }
 
-/// The begin of `text` on one line.
-fn excerpt(text: &str) -> String {
-    let end = text.floor_char_boundary(EXCERPT_BYTES_MAX);
-    text[..end].trim().escape_debug().to_string()
-}
-
-/// An error and its causes, outermost first.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 #[cfg(test)]
 mod tests {
     use hyper::Uri;
@@ -185,18 +167,9 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_shown_neither_by_debug_nor_by_an_echo() {
+    fn a_secret_is_not_shown_by_debug() {
         let plain = endpoint(vec![(AUTHORIZATION, Secret::new("hunter2"))]);
         let shown = format!("{plain:?}");
         assert!(!shown.contains("hunter2") && !shown.contains("swordfish"));
-        assert_eq!(plain.redacted("hunter2 to /?key=swordfish"), "<secret> to /?<secret>");
-        let bearer = endpoint(vec![(AUTHORIZATION, Secret::new("Bearer hunter2"))]);
-        assert_eq!(bearer.redacted("Bearer hunter2: hunter2 is unknown"), "<secret>: <secret> is unknown");
-    }
-
-    #[test]
-    fn an_excerpt_is_one_short_line() {
-        assert_eq!(excerpt("out of\norder\u{1b}\n"), "out of\\norder\\u{1b}");
-        assert_eq!(excerpt(&"ä".repeat(400)).len(), 512);
     }
 }

@@ -1,15 +1,26 @@
 //! Share of samples outside the band in a sliding window of event time, in 40 bytes.
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 /// How many buckets a window is cut into; its length is right to within one of them.
 const BUCKETS: i64 = 16;
 
 /// Counts of samples, bucket by bucket.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct TriggerWindow {
     /// Number of the bucket written last, in bucket lengths since the epoch.
     current: i64,
     total: [u8; BUCKETS as usize],
     outside: [u8; BUCKETS as usize],
+}
+
+impl<'de> Deserialize<'de> for TriggerWindow {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (current, total, outside) = Deserialize::deserialize(from)?;
+        let window = Self { current, total, outside };
+        let counted = window.total.iter().zip(&window.outside).all(|(total, outside)| outside <= total);
+        counted.then_some(window).ok_or_else(|| serde::de::Error::custom("more samples outside than there are"))
+    }
 }
 
 impl TriggerWindow {
