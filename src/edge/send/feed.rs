@@ -16,7 +16,6 @@ use super::throttle::Throttle;
 use super::{Phase, Source};
 use crate::edge::journal::{Journal, record};
 use crate::edge::log::{Head, Reader, Record};
-use crate::edge::telemetry::{Metrics, count};
 
 /// Bytes that are read where the lane runs. More may stand in files, which are read elsewhere, so that no request
 /// waits for a disk.
@@ -34,9 +33,9 @@ const READ_BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Feed {
-    pub(super) journal: Arc<Journal>,
+    journal: Arc<Journal>,
     pub(super) place: Arc<Place>,
-    pub(super) passage: Arc<Passage>,
+    passage: Arc<Passage>,
     source: Source,
     /// Tells that there is something new.
     news: watch::Receiver<u64>,
@@ -45,7 +44,6 @@ pub(super) struct Feed {
     ahead: Option<Ahead>,
     /// Shards, by the newest rules that were met.
     shards: Option<u16>,
-    metrics: Arc<Metrics>,
     troubles: Throttle,
 }
 
@@ -68,8 +66,7 @@ impl Feed {
         passage: Arc<Passage>,
         phase: watch::Receiver<Phase>,
         journal: Arc<Journal>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+        ) -> Self {
         let source = Source::of(place.stream);
         Self {
             reader: Reader::from(place.next()),
@@ -81,7 +78,6 @@ impl Feed {
             phase,
             ahead: None,
             shards: None,
-            metrics,
             troubles: Throttle::default(),
         }
     }
@@ -135,14 +131,16 @@ impl Feed {
         self.ahead = None;
     }
 
+    /// The lane has ended: no other waits for it.
+    pub(super) fn leave(&self) {
+        self.passage.leave(self.place.stream);
+    }
+
     /// Reads on until something is found below `below`, however often the disk fails.
     async fn read(&mut self, below: u64) -> Option<Record> {
         let mut backoff = Backoff::new(READ_BACKOFF[0], READ_BACKOFF[1]);
         loop {
-            let damaged = self.reader.damaged();
-            let read = step(&self.journal, &mut self.reader, below, self.source).await;
-            self.journal.damaged(self.reader.damaged().saturating_sub(damaged));
-            match read {
+            match step(&self.journal, &mut self.reader, below, self.source).await {
                 Ok(found) => {
                     if found.is_none() {
                         self.place.passed(self.reader.next());
@@ -183,7 +181,6 @@ impl Feed {
     }
 
     fn tell_of_trouble(&mut self, error: &io::Error) {
-        count(&self.metrics.journal_errors, "operation", "read", 1);
         if let Some(suppressed) = self.troubles.pass(Instant::now()) {
             tracing::error!(%error, suppressed, "the journal cannot be read; what waits in it is not sent until it can");
         }

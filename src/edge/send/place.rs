@@ -26,7 +26,7 @@ struct State {
     /// Every record below was claimed, passed over or given up.
     next: u64,
     /// What is in hand: not done yet.
-    hand: Option<Waiting>,
+    hand: Option<Hand>,
     /// Records from `next` on that were delivered ahead of their turn, or are just being delivered so.
     early: BTreeSet<u64>,
     /// The one of `early` that has no answer yet.
@@ -35,13 +35,10 @@ struct State {
     closed: bool,
 }
 
-/// A record that waits, or is in hand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Waiting {
-    /// Its sequence, or one that is not after it.
-    pub(super) sequence: u64,
-    /// When it came, if that is known.
-    pub(super) arrival: Option<i64>,
+struct Hand {
+    sequence: u64,
+    arrival: i64,
 }
 
 /// Records that nobody will send any more: those from `from` on, but `early`.
@@ -83,7 +80,7 @@ impl Place {
             self.journal.move_cursor(&self.target, self.stream, state.next);
             return false;
         }
-        state.hand = Some(Waiting { sequence: head.sequence, arrival: Some(head.arrival) });
+        state.hand = Some(Hand { sequence: head.sequence, arrival: head.arrival });
         true
     }
 
@@ -95,6 +92,11 @@ impl Place {
         {
             self.journal.move_cursor(&self.target, self.stream, hand.sequence + 1);
         }
+    }
+
+    /// The record in hand is none that the target is to get.
+    pub(super) fn skip(&self) {
+        self.lock().hand = None;
     }
 
     /// There is nothing for the lane below `next`.
@@ -143,6 +145,16 @@ impl Place {
         (from < before).then_some(GivenUp { from, early })
     }
 
+    /// Nothing waits below `next`: moves the cursor there, unless something below is in hand. False then.
+    pub(super) fn settle(&self, next: u64) -> bool {
+        let state = self.lock();
+        let settled = state.hand.is_none_or(|hand| hand.sequence >= next);
+        if settled && !state.closed {
+            self.journal.move_cursor(&self.target, self.stream, next);
+        }
+        settled
+    }
+
     /// Gives up everything, for good; what is in hand stays the lane's.
     pub(super) fn close(&self) -> GivenUp {
         let mut state = self.lock();
@@ -150,11 +162,9 @@ impl Place {
         GivenUp { from: state.next, early: std::mem::take(&mut state.early) }
     }
 
-    /// The oldest that is not delivered, where something is in hand or waits below `newest`.
-    pub(super) fn waiting(&self, newest: u64) -> Option<Waiting> {
-        let state = self.lock();
-        let waits = (state.next < newest).then_some(Waiting { sequence: state.next, arrival: None });
-        state.hand.or(waits)
+    /// When the record in hand came, Unix milliseconds.
+    pub(super) fn arrival(&self) -> Option<i64> {
+        self.lock().hand.map(|hand| hand.arrival)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
