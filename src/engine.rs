@@ -4,8 +4,8 @@
 //! socket, no file, no thread, no log: the same input gives the same output, byte for byte. An engine
 //! owns the series whose hash falls to its shard and passes over all others.
 //!
-//! One sample's way: `table` (is it known?) → [`select`] (once per series) → [`transform`] → [`bank`]
-//! (score) → [`decide`] → [`bank`] (learn) → [`mod@derive`].
+//! One sample's way: `replicas` (does its sender count?) → `table` (is it known?) → [`select`] (once per
+//! series) → [`transform`] → [`bank`] (score) → [`decide`] → [`bank`] (learn) → [`mod@derive`].
 
 pub mod bank;
 pub mod baseline;

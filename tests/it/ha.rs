@@ -277,3 +277,39 @@ fn metadata_of_the_other_replica_counts() {
     }
     assert_eq!(judged, [1, 0, 0, 1], "the third is the first of a counter");
 }
+
+/// A thousand clusters are told apart, and those that went quiet make room.
+#[test]
+fn clusters_that_went_quiet_for_a_day_make_room() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let names: Vec<_> = (0..1000).map(|number| format!("c{number}")).collect();
+    let labels: Vec<_> =
+        names.iter().map(|name| [("__name__", "up"), ("__replica__", "a"), ("cluster", name)]).collect();
+    let rows: Vec<Row<'_>> = labels.iter().map(|labels| (&labels[..], 0, 1.0)).collect();
+    let further = |at| {
+        let of = |replica| [("__name__", "load"), ("__replica__", replica), ("cluster", "further")];
+        batch(Protocol::V1, &[(&of("a"), at, 1.0), (&of("b"), at + 1, 1.0)])
+    };
+    let mut bench = Bench::new("");
+    assert_eq!(bench.ingest(&batch(Protocol::V1, &rows), 0), (1000, 0));
+    assert_eq!(bench.ingest(&further(1), 1), (2, 0), "of a cluster too many all replicas count");
+    for engine in &mut bench.engines {
+        engine.tick(DAY_MS, &mut bench.written);
+    }
+    assert_eq!(bench.ingest(&further(DAY_MS), DAY_MS), (1, 1));
+}
+
+/// A table of symbols names a long replica as often as it likes; the bytes count as if they were built.
+#[test]
+fn replicas_named_by_reference_count_as_label_bytes() {
+    let replica = "r".repeat(100);
+    let labels = [("__name__", "up"), ("__replica__", replica.as_str())];
+    let rows: [Row<'_>; 2] = [(&labels, 1, 1.0); 2];
+    let built = 2 * (2 + 4 + "__name__up".len() + replica.len());
+    let decode = |canonical_bytes_max| {
+        let limits = Limits { canonical_bytes_max, ..Limits::default() };
+        decode(Protocol::V2, raw(Protocol::V2, &rows), &limits, i64::MAX)
+    };
+    assert_eq!(decode(built).map(|decoded| decoded.written.samples), Ok(2));
+    assert!(decode(built - 1).is_err());
+}
