@@ -62,11 +62,13 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
     while let Some(field) = fields.next_field()? {
         if field.number == 5 {
             intake.begin()?;
-            match series(&mut intake, &raw, field.bytes()?, (&symbols, &mut refs))? {
+            let found = match series(&mut intake, &raw, field.bytes()?, (&symbols, &mut refs))? {
+                Ok((labels, kind)) => attribute(&mut intake, &raw, labels)?.map(|length| (length, kind)),
+                Err(refusal) => Err(refusal),
+            };
+            match found {
                 Err(refusal) => intake.refuse(refusal, &raw),
-                Ok((Labels { length, origin }, kind)) => {
-                    // What names a replica costs as much time as if it were built.
-                    intake.build(length + origin.map_or(0, |origin| origin.replica.len()))?;
+                Ok((length, kind)) => {
                     if batch.bytes().is_empty() {
                         make_room(
                             &mut batch,
@@ -84,6 +86,17 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
         }
     }
     Ok(intake.finish(batch))
+}
+
+/// Remembers the replica that `labels` name, and returns the length of the run that is to be built. To look for
+/// a replica takes as long as to build its name, so that it counts as if it were.
+fn attribute(
+    intake: &mut Intake<'_>,
+    request: &[u8],
+    Labels { length, origin }: Labels,
+) -> Result<Result<usize, Refusal>, Malformed> {
+    intake.build(length + origin.map_or(0, |origin| origin.replica.len()))?;
+    Ok(intake.attribute(origin, request).map(|()| length))
 }
 
 /// How many times their bytes in the request runs are given room for at once; more comes as it is needed.
@@ -126,7 +139,6 @@ fn series(
         if intake.is_empty() {
             return Err(Refusal::NoSamples);
         }
-        intake.attribute(labels.origin, request)?;
         Ok((labels, MetricKind::from_wire(u64::from(metadata.kind))))
     }))
 }
