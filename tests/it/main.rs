@@ -5,6 +5,7 @@ mod conformance;
 mod decoder;
 mod demo;
 mod detectors;
+mod ha;
 mod history;
 mod live;
 mod readme;
