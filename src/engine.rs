@@ -177,8 +177,7 @@ impl Engine {
     /// Bytes that series hold on the heap. Walks all of them.
     pub fn heap_bytes(&self) -> usize {
         let series = self.table.iter().map(|entry| {
-            size_of_val(&*entry.signals)
-                + entry.signals.iter().map(Signal::heap_bytes).sum::<usize>()
+            size_of_val(&*entry.signals) + entry.signals.iter().map(Signal::heap_bytes).sum::<usize>()
         });
         self.table.heap_bytes() + series.sum::<usize>()
     }

@@ -11,5 +11,6 @@ mod receiving;
 mod reference;
 mod scrape;
 mod sender;
+mod snapshot;
 mod support;
 mod tidy;

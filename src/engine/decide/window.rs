@@ -19,7 +19,9 @@ impl<'de> Deserialize<'de> for TriggerWindow {
         let (current, total, outside) = Deserialize::deserialize(from)?;
         let window = Self { current, total, outside };
         let counted = window.total.iter().zip(&window.outside).all(|(total, outside)| outside <= total);
-        counted.then_some(window).ok_or_else(|| serde::de::Error::custom("more samples outside than there are"))
+        counted
+            .then_some(window)
+            .ok_or_else(|| serde::de::Error::custom("more samples outside than there are"))
     }
 }
 
@@ -87,6 +89,16 @@ mod tests {
         let samples: Vec<_> = (0..10_000).map(|i| (i % 100, i % 4 == 0)).collect();
         let share = *shares(160_000, &samples).last().expect("samples were given");
         assert!((share - 0.25).abs() < 0.02, "{share}");
+    }
+
+    #[test]
+    fn only_counts_that_can_be_are_read_back() {
+        let read = |outside: u8, total: u8| {
+            let window = TriggerWindow { current: -7, total: [total; 16], outside: [outside; 16] };
+            postcard::from_bytes::<TriggerWindow>(&postcard::to_allocvec(&window).expect("it can be written"))
+        };
+        assert_eq!(read(3, 200).expect("3 of 200 are fine").outside, [3; 16]);
+        assert!(read(200, 200).is_ok() && read(201, 200).is_err());
     }
 
     #[test]
