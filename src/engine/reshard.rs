@@ -9,11 +9,13 @@ use super::{Engine, Shard};
 use crate::series::Sample;
 
 impl Engine {
-    /// Makes `count` engines, at least one, of those that together own all series; of none it makes none. Nothing that was
-    /// learned is lost, and the same engines give the same ones, in the order of their shards.
+    /// Makes `count` engines, at least one, of those that together own all series; of none it makes none. Nothing that
+    /// was learned is lost, and the same engines give the same ones, in the order of their shards. Each takes an equal
+    /// part of the limits.
     ///
     /// They have the plan of the first. Where another has a different one, which it should not, it
-    /// [takes](Self::replace_plan) that plan, without stale markers for what ends. To change both, change the plan first.
+    /// [takes](Self::replace_plan) that plan, without stale markers for what ends. To change both, change the plan
+    /// first.
     pub fn reshard(engines: Vec<Self>, count: usize) -> Vec<Self> {
         let Some(first) = engines.first() else { return Vec::new() };
         let count = count.max(1);

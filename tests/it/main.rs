@@ -13,5 +13,6 @@ mod receiving;
 mod reference;
 mod scrape;
 mod sender;
+mod snapshot;
 mod support;
 mod tidy;
