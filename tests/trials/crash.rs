@@ -19,6 +19,8 @@ use super::support::{alone, number, pass};
 
 /// One life in so many is ended before it is ready.
 const STILLBORN: u64 = 8;
+/// In one life in so many the target goes away in the middle.
+const CUT: u64 = 8;
 /// From how many kills on the share of duplicates is a matter of the program rather than of chance.
 const KILLS_MANY: usize = 100;
 
@@ -51,15 +53,16 @@ fn trial(journal: &str, kills: usize, mut random: Random) -> Report {
     let mut stage = Stage::set(journal, &mut random);
     let mut starts = Vec::new();
     for _ in 0..kills {
-        // Nobody runs now: a target that changes its mood under way is another trial's matter.
-        stage.sink.turn(Mood::drawn(&mut random));
+        // Nobody runs now: between the moods of one life only going away is tried.
+        let mood = Mood::drawn(&mut random);
+        stage.sink.turn(if stage.is_behind() { Mood::Up } else { mood });
         if random.below(STILLBORN) == 0 {
             let _killed = stage.spawn();
             pass(random.millis(0, 30));
         } else {
             let (_killed, start) = stage.start();
             starts.push(start);
-            pass(random.millis(10, 400));
+            live(&mut stage, &mut random);
         }
     }
     let took = begun.elapsed();
@@ -69,6 +72,19 @@ fn trial(journal: &str, kills: usize, mut random: Random) -> Report {
     let report = Report { kills, took, starts, balance: stage.close(&last) };
     println!("{report}");
     report
+}
+
+/// A life from ready until just before its end.
+fn live(stage: &mut Stage, random: &mut Random) {
+    pass(random.millis(5, 200));
+    if random.below(CUT) == 0 {
+        stage.sink.turn(Mood::Away);
+    }
+    pass(random.millis(5, 200));
+    // Half of all deaths are aimed at what comes after an answer and should have come before.
+    if random.below(2) == 0 {
+        stage.wait_for_acknowledgement();
+    }
 }
 
 #[test]

@@ -137,6 +137,11 @@ impl Ledger {
         }
     }
 
+    /// Requests that were acknowledged.
+    pub(crate) fn acknowledgements(&self) -> usize {
+        self.accounts.iter().map(|account| account.acknowledged).sum()
+    }
+
     /// Derived samples of everything sent that have not come to an end.
     pub(crate) fn open(&self) -> usize {
         self.open

@@ -28,6 +28,10 @@ const SAMPLES_PER_SEND: usize = 100;
 const START_PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is asked whether it is ready.
 const START_PROBE: Duration = Duration::from_millis(1);
+/// Open derived samples from which on a trial would be about a full journal.
+const BEHIND: usize = 1_000_000;
+/// Senders that are answered at all are answered within this.
+const SOON: Duration = Duration::from_millis(50);
 /// What does not arrive for so long, while nothing is said to wait, will not arrive.
 const QUIET: Duration = Duration::from_secs(3);
 /// The same where something is said to wait.
@@ -95,6 +99,19 @@ monitors:
             pass(START_PROBE);
         }
         (peer, begun.elapsed())
+    }
+
+    /// Whether so much is open that the target should be up.
+    pub(crate) fn is_behind(&self) -> bool {
+        lock(&self.ledger).open() > BEHIND
+    }
+
+    /// Waits for the moment that something is acknowledged, if it comes soon.
+    pub(crate) fn wait_for_acknowledgement(&self) {
+        let (begun, seen) = (Instant::now(), lock(&self.ledger).acknowledgements());
+        while lock(&self.ledger).acknowledgements() == seen && begun.elapsed() < SOON {
+            std::thread::yield_now();
+        }
     }
 
     /// Ends the senders, waits until nothing more arrives at a target that is up, and closes the ledger.
