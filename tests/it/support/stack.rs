@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::peers::{Peer, Program, free_addr};
-pub(crate) use super::stores::{labels, promantis, prometheus, query, victoria_metrics, write};
+use super::stores::{Series, try_query};
+pub(crate) use super::stores::{labels, promantis, prometheus, victoria_metrics, write};
 
 /// A file of `examples/prometheus`.
 pub(crate) fn example(name: &str) -> PathBuf {
@@ -50,4 +51,10 @@ pub(crate) fn vmagent(dir: &Path, target: SocketAddr, to: SocketAddr) -> Peer {
         format!("-remoteWrite.tmpDataPath={}", dir.join("vmagent").display()),
     ];
     Peer::start(&program, dir, &arguments)
+}
+
+/// An instant query, as Prometheus and VictoriaMetrics answer it.
+#[track_caller]
+pub(crate) fn query(peer: &Peer, promql: &str) -> Vec<Series> {
+    try_query(peer, promql).unwrap_or_else(|reply| panic!("{promql}: {reply:?}"))
 }

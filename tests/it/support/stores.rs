@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::http::with_query;
+use super::http::{Reply, with_query};
 use super::peers::{Peer, Program};
 
 /// One series of an instant query: its labels and its value.
@@ -56,13 +56,18 @@ pub(crate) fn victoria_metrics(dir: &Path, addr: SocketAddr) -> Peer {
 }
 
 /// An instant query, as Prometheus and VictoriaMetrics answer it.
+///
+/// # Errors
+/// The answer, where it is none to the question.
 #[track_caller]
-pub(crate) fn query(peer: &Peer, promql: &str) -> Vec<Series> {
+pub(crate) fn try_query(peer: &Peer, promql: &str) -> Result<Vec<Series>, Reply> {
     let reply = peer.get(&with_query("/api/v1/query", &[("query", promql)]));
-    assert_eq!(reply.status, 200, "{promql}: {}", reply.body);
+    if reply.status != 200 {
+        return Err(reply);
+    }
     let answer = reply.json();
     let result = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{promql}: {answer}"));
-    result.iter().map(|series| (labels(&series["metric"]), number(&series["value"][1]))).collect()
+    Ok(result.iter().map(|series| (labels(&series["metric"]), number(&series["value"][1]))).collect())
 }
 
 /// Labels, from an object of texts.
