@@ -157,7 +157,8 @@ impl Shared {
         };
         match mood {
             Mood::Failing(status) => return status,
-            Mood::Flaky if chance => return 503,
+            // Half of what a cut connection carried had not been read.
+            Mood::Flaky | Mood::Away if chance => return 503,
             Mood::Choosy if samples.iter().any(|&(mark, _)| is_disliked(mark)) => {
                 self.refuse(&samples);
                 return 400;

@@ -23,7 +23,7 @@ pub(crate) const DURABLE: &str = "{path: data, sync: batch, snapshot_interval: 1
 pub(crate) const FORGETFUL: &str = "{path: memory}";
 
 /// Few, so that what is in flight at a crash is little beside what is not.
-const SAMPLES_PER_SEND: usize = 100;
+const SAMPLES_PER_SEND: usize = 50;
 /// A start that takes longer has failed.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is asked whether it is ready.
