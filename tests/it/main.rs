@@ -6,6 +6,7 @@ mod decoder;
 mod demo;
 mod detectors;
 mod forward;
+mod history;
 mod live;
 mod readme;
 mod receiving;
