@@ -33,11 +33,10 @@ async fn an_outage_costs_disk_and_no_memory() {
     let metrics = Arc::new(Metrics::new());
     let address = free_address().await;
     let sender = Sender::over(in_folder(folder.path(), &metrics), to(vec![spec(url(address))]), metrics);
+    // Nothing in it repeats, so that it does not shrink.
+    let long: String = (1..700_i64).map(|at| format!("{:x}", at * 2_654_435_761_987)).collect();
     let before = resident();
     for timestamp in 1..=10_000 {
-        // Different each time, so that there is nothing to compress.
-        let long: String =
-            (0..700).map(|at| format!("{:x}", (timestamp * 7919 + at) * 2_654_435_761)).collect();
         sender.offer(&request(["a", &long], timestamp));
     }
     assert!(sender.pending() > 60 << 20, "{} bytes wait", sender.pending());
