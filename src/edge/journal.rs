@@ -154,8 +154,10 @@ struct State {
     closed: bool,
     /// Below which sequence a target that must not lose anything has still to get something.
     held: Option<u64>,
-    /// Whether nobody waits for a broken disk any more.
+    /// Whether nobody waits for a broken disk, since nobody heals it: not yet, or not any more.
     abandoned: bool,
+    /// Whether something that was derived was not written since.
+    incomplete: bool,
 }
 
 impl Journal {
@@ -189,7 +191,8 @@ impl Journal {
             wants_sync: false,
             closed: false,
             held: None,
-            abandoned: false,
+            abandoned: true,
+            incomplete: false,
         };
         Ok(Self {
             state: Mutex::new(state),
@@ -299,6 +302,12 @@ impl Journal {
     pub fn abandon(&self) {
         self.lock().abandoned = true;
         self.changed.notify_all();
+    }
+
+    /// Whether something that was derived is missing: then nothing more is written of what engines derive, and what
+    /// they know must not be saved, so that the next start derives it again.
+    pub fn is_incomplete(&self) -> bool {
+        self.lock().incomplete
     }
 
     /// Whether it was closed.
@@ -419,6 +428,9 @@ impl Journal {
     /// Everything below `sequence` may be seen and acknowledged.
     fn reach(&self, state: &mut State, sequence: u64) {
         state.visible = state.visible.max(sequence);
+        if state.rules_before.as_ref().is_some_and(|(rules, _)| *rules < state.visible) {
+            state.rules_before = None;
+        }
         self.settling.send_modify(|settling| settling.reach(sequence));
         self.shown.send_replace(state.visible);
     }
@@ -434,7 +446,10 @@ impl Journal {
             tracing::error!(operation, error = %message, "the journal cannot be written: requests are answered 503 until it can");
             self.metrics.journal_writable.set(0);
             state.broken = Some(message.clone());
-            self.settling.send_modify(|settling| settling.fail(self.log.durable()));
+            // A new segment made durable what was before it, and nobody has told engines so.
+            let durable = self.log.durable();
+            self.reach(state, durable);
+            self.settling.send_modify(|settling| settling.fail(durable));
             self.changed.notify_all();
         }
         Full::Unwritable(message)

@@ -192,6 +192,8 @@ impl Saver {
         let begin = Instant::now();
         // What was derived of the records that a start will not take again has to be there then.
         let saved = around.journal.sync().map_err(|error| error.to_string());
+        let complete = || (!around.journal.is_incomplete()).then_some(());
+        let saved = saved.and_then(|()| complete().ok_or_else(|| "the journal is incomplete".to_owned()));
         let saved = saved.and_then(|()| self.saving.snapshots.save(judge).map_err(|error| error.to_string()));
         self.took = begin.elapsed();
         self.due = begin + self.saving.interval;
