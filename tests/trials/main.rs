@@ -1,3 +1,6 @@
 //! Trials of the promises: crashes, power losses, outages and attacks, many times over.
 //!
 //! Run them optimised: `cargo test --release --test trials`.
+
+mod power_log;
+mod sim;

@@ -1,0 +1,88 @@
+//! Machines that lose power, deterministic from a seed, and how to try many.
+
+pub mod dice;
+pub mod disk;
+mod image;
+mod names;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What one schedule came to.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Found {
+    /// Operations of the disk.
+    pub operations: u64,
+    /// Hash of all that happened.
+    pub hash: u64,
+}
+
+/// What many schedules came to.
+#[derive(Default, Debug)]
+pub struct Total {
+    seeds: u64,
+    operations: u64,
+    took: Duration,
+    /// Seeds that showed a fault, and which.
+    pub failed: Vec<(u64, String)>,
+}
+
+/// The seeds that the environment asks for: a number of them, or one alone as `=7`.
+pub fn seeds_from(variable: &str, default: u64) -> Range<u64> {
+    let value = std::env::var(variable).unwrap_or_default();
+    let number = |text: &str| text.parse::<u64>().ok();
+    match value.strip_prefix('=').and_then(number) {
+        Some(seed) => seed..seed + 1,
+        None => 0..number(&value).unwrap_or(default),
+    }
+}
+
+/// Tries every seed, on two threads.
+pub fn trial_all<F>(seeds: Range<u64>, run: F) -> Total
+where
+    F: Fn(u64) -> Result<Found, String> + Sync,
+{
+    let started = Instant::now();
+    let next = AtomicU64::new(seeds.start);
+    let total = Mutex::new(Total { seeds: seeds.end - seeds.start, ..Total::default() });
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let found = run(seed);
+                    total.lock().expect("no trial panics").add(seed, found);
+                }
+            });
+        }
+    });
+    let mut total = total.into_inner().expect("no trial panics");
+    total.took = started.elapsed();
+    total.failed.sort();
+    total
+}
+
+impl Total {
+    fn add(&mut self, seed: u64, found: Result<Found, String>) {
+        match found {
+            Ok(found) => self.operations += found.operations,
+            Err(why) => self.failed.push((seed, why)),
+        }
+    }
+}
+
+impl fmt::Display for Total {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rate = self.seeds as f64 / self.took.as_secs_f64().max(1e-9);
+        write!(formatter, "{} seeds, {} disk operations", self.seeds, self.operations)?;
+        writeln!(formatter, ", {rate:.0} seeds/s, {} failed", self.failed.len())?;
+        self.failed.iter().take(10).try_for_each(|(seed, why)| writeln!(formatter, "  seed {seed}: {why}"))
+    }
+}
