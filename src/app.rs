@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::config::{self, Config, ConfigErrors};
 use crate::edge::api::Api;
 use crate::edge::clock::unix_ms;
-use crate::edge::journal::{Entry, Journal};
+use crate::edge::journal::Journal;
 use crate::edge::receive::Receiver;
 use crate::edge::recent::Recent;
 use crate::edge::send::Targets;
@@ -91,9 +91,8 @@ impl App {
     pub async fn start(config: Config, source: Source) -> anyhow::Result<Self> {
         let shards = std::thread::available_parallelism().map_or(1, usize::from);
         let metrics = Arc::new(Metrics::new());
-        let journal_bytes = usize::try_from(config.journal.max_bytes).unwrap_or(usize::MAX);
         let around = Surroundings {
-            journal: Journal::new(journal_bytes, shards, Arc::clone(&metrics)),
+            journal: Journal::in_memory(config.journal.max_bytes, shards, Arc::clone(&metrics)),
             targets: Arc::new(Targets::start(config.targets.clone(), shards, Arc::clone(&metrics))),
             recent: Recent::new(shards),
             metrics: Arc::clone(&metrics),
@@ -103,7 +102,12 @@ impl App {
             Receiver::new(config.receive.clone(), Arc::clone(&around.journal), Arc::clone(&metrics));
         let (listen, receive) = (config.listen, config.receive.clone());
         let api = Api::new(around.recent.clone(), Arc::clone(&metrics));
-        let reloader = Arc::new(Reloader::new(config, source, around.clone()));
+        let reloader = Arc::new(Reloader::new(
+            config,
+            source,
+            around.clone(),
+            u16::try_from(shards).unwrap_or(u16::MAX),
+        ));
         let reload = Arc::clone(&reloader);
         let routes = Routes::new(receiver, metrics, Arc::new(move || reload.reload()));
         let server = Server::start(&listen.to_string(), &receive, api.mount(routes)).await;
@@ -153,7 +157,7 @@ async fn tick(journal: Arc<Journal>) {
     let mut interval = tokio::time::interval(TICK);
     loop {
         interval.tick().await;
-        if journal.append(unix_ms(), Entry::Tick).is_err() {
+        if journal.append_tick(unix_ms()).is_err() {
             return;
         }
     }

@@ -15,13 +15,17 @@ pub mod detect;
 mod families;
 pub mod forecast;
 pub mod monitor;
+mod reshard;
 pub mod select;
 mod signal;
 pub mod sink;
+pub mod snapshot;
 mod table;
 pub mod transform;
 
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::series::{Batch, LabelRun, MetricKind, Series};
 
@@ -34,7 +38,7 @@ use table::{Entry, Table};
 use transform::{Skip, Transform, admit};
 
 /// Which part of all series an engine owns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Shard {
     /// From 0.
     pub index: usize,
@@ -135,7 +139,8 @@ impl Engine {
             .collect();
         for entry in self.table.iter_mut() {
             let end = entry.newest.unwrap_or(i64::MIN);
-            entry.signals.retain_mut(|signal| {
+            let mut signals = std::mem::take(&mut entry.signals).into_vec();
+            signals.retain_mut(|signal| {
                 let old = &self.plan.monitors[signal.monitor as usize];
                 let Some(new) = moved[signal.monitor as usize] else {
                     self.flagged -= i64::from(signal.is_flagged());
@@ -145,12 +150,18 @@ impl Engine {
                 signal.monitor = new;
                 true
             });
+            entry.signals = signals.into();
         }
         self.table.limit(&plan.limits, self.shard.count);
         self.table.forget_ignored();
         self.generation = self.generation.wrapping_add(1);
         self.plan = plan;
         counts
+    }
+
+    /// Which part of all series it owns.
+    pub fn shard(&self) -> Shard {
+        self.shard
     }
 
     /// Monitored series.
@@ -171,7 +182,7 @@ impl Engine {
     /// Bytes that series hold on the heap. Walks all of them.
     pub fn heap_bytes(&self) -> usize {
         let series = self.table.iter().map(|entry| {
-            entry.signals.capacity() * size_of::<Signal>()
+            size_of_val(&*entry.signals)
                 + entry.signals.iter().map(Signal::heap_bytes).sum::<usize>()
         });
         self.table.heap_bytes() + series.sum::<usize>()
@@ -286,7 +297,7 @@ impl Engine {
         }
         let said = entry.said;
         entry.generation = generation;
-        let mut old = std::mem::take(&mut entry.signals);
+        let mut old = std::mem::take(&mut entry.signals).into_vec();
         let end = entry.newest.unwrap_or(i64::MIN);
         let kind = self.kind_of(series.labels.metric_name().unwrap_or_default(), said);
         let mut signals = Vec::new();
@@ -312,7 +323,7 @@ impl Engine {
             return Err(Skip::Unmonitored);
         }
         if let Some(entry) = self.table.get(slot) {
-            entry.signals = signals;
+            entry.signals = signals.into();
         }
         Ok(())
     }

@@ -130,7 +130,7 @@ impl Watch {
     /// Waits until the scrape is judged; not for ever, since the journal may have other writers.
     async fn settle(&self) {
         let deadline = Instant::now() + SETTLE_MAX;
-        while self.around.journal.bytes() > 0 && Instant::now() < deadline {
+        while self.around.journal.waiting_bytes() > 0 && Instant::now() < deadline {
             tokio::time::sleep(SETTLE_STEP).await;
         }
     }

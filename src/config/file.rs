@@ -142,7 +142,10 @@ mod tests {
         paths.sort_unstable();
         paths.dedup();
         assert_eq!(paths.len(), KEYS.len());
-        assert_eq!(names_in(""), ["listen", "remote_write", "forward", "history", "journal", "limits", "monitors"]);
+        assert_eq!(
+            names_in(""),
+            ["listen", "remote_write", "forward", "history", "journal", "limits", "monitors"]
+        );
         assert_eq!(names_in("monitors[].window"), ["trigger", "fraction", "recovery"]);
         assert_eq!(default_of("monitors[].window.trigger"), "5m");
     }

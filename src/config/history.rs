@@ -27,7 +27,7 @@ fn address(place: &Place<'_>, fallback: Option<&str>) -> Option<Uri> {
         return place.optional(url);
     }
     let text = fallback.map(str::trim).filter(|text| !text.is_empty())?;
-    url(text).map_err(|problem| place.fail(format!("environment variable `{URL_VARIABLE}` {problem}"))).ok()
+    url(text).map_err(|problem| place.fail(format!("environment variable `{URL_VARIABLE}`: {problem}"))).ok()
 }
 
 fn url(text: &str) -> Result<Uri, String> {

@@ -23,9 +23,7 @@ pub(super) fn read(place: &Place<'_>, base: &Path, decoded_bytes_max: usize) -> 
     JournalSettings {
         place: path.read(|text| folder(text, start)),
         max_bytes: max_bytes(&place.get("max_bytes"), decoded_bytes_max) as u64,
-        max_age: place
-            .get("max_age")
-            .read(|text| units::duration_from(text, Duration::from_secs(60), "1m")),
+        max_age: place.get("max_age").read(|text| units::duration_from(text, Duration::from_secs(60), "1m")),
         sync: place.get("sync").read(|text| monitors::one_of("mode", text, &SYNC_MODES)),
         snapshot_interval: place
             .get("snapshot_interval")

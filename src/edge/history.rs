@@ -1,8 +1,9 @@
 //! What happened while nobody listened: fetched from a Prometheus and made into remote-write bodies.
 //!
 //! Asks instant queries of range selectors, which Prometheus, Mimir and VictoriaMetrics answer with the samples as
-//! they were stored. Stale markers and native histograms are not among them. The newest part of a gap is asked for
-//! last, ten minutes at a time, less where the other side says that this is too much.
+//! they were stored. Stale markers and native histograms are not among them, and VictoriaMetrics has rounded values
+//! to some 13 digits. A gap is filled from its old end, ten minutes at a time, less where that is too much for one
+//! answer.
 //!
 //! Takes memory for one such part: the answers, 256 MiB at most, and 16 bytes per sample.
 
@@ -167,8 +168,7 @@ impl Filling {
 
     /// Fetches the next part that has samples; `None` when the gap is filled.
     ///
-    /// Bodies stand in the order of time: none has a sample older than [`SLICE_MS`] before those of an earlier one.
-    /// Our own derived series are left out, and a series that several selectors take comes once.
+    /// Bodies stand in the order of time, one [`SLICE_MS`] after the other, within it one series after the other. Our own derived series are left out, and a series that several selectors take comes once.
     ///
     /// # Errors
     /// When the other side does not answer as it should. What was not fetched then is asked for again by the next call.
@@ -183,8 +183,8 @@ impl Filling {
                         return Ok(Some(bodies));
                     }
                 }
-                Err(error) if error.asks_for_less() && self.part_ms > PART_MS_MIN => {
-                    self.part_ms = (self.part_ms / 2).max(PART_MS_MIN);
+                Err(error) if error.asks_for_less() && part.end - part.start > PART_MS_MIN => {
+                    self.part_ms = ((part.end - part.start) / 2).max(PART_MS_MIN);
                 }
                 Err(error) => return Err(error),
             }

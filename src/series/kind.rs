@@ -38,4 +38,18 @@ impl MetricKind {
             _ => Self::Unknown,
         }
     }
+
+    /// The number that remote write 1.0 and 2.0 share.
+    pub fn to_wire(self) -> u8 {
+        match self {
+            Self::Unknown => 0,
+            Self::Counter => 1,
+            Self::Gauge => 2,
+            Self::Histogram => 3,
+            Self::GaugeHistogram => 4,
+            Self::Summary => 5,
+            Self::Info => 6,
+            Self::StateSet => 7,
+        }
+    }
 }

@@ -5,6 +5,7 @@ mod conformance;
 mod decoder;
 mod demo;
 mod detectors;
+mod history;
 mod live;
 mod readme;
 mod receiving;

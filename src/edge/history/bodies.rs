@@ -87,7 +87,8 @@ mod tests {
     fn shown(bodies: &[Body]) -> Vec<String> {
         let show = |body: &Body| {
             let raw = snappy::decompress(&body.bytes, 2 * BODY_BYTES_MAX).expect("a body is snappy");
-            let decoded = decode(Protocol::V1, raw, &Limits::default(), i64::MAX).expect("a body is a request");
+            let decoded =
+                decode(Protocol::V1, raw, &Limits::default(), i64::MAX).expect("a body is a request");
             assert!(decoded.refused.is_empty());
             let times: Vec<_> = decoded.batch.samples().iter().map(|sample| sample.timestamp).collect();
             assert_eq!(times.iter().min().zip(times.iter().max()), Some((&body.oldest, &body.latest)));

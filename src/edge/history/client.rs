@@ -1,5 +1,6 @@
 //! Asks for the samples of one part of a gap: one query per selector, each with a deadline, together with a bound.
 
+use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -22,7 +23,6 @@ pub const ANSWERS_BYTES_MAX: usize = 256 << 20;
 const REFUSAL_BYTES_MAX: usize = 16 << 10;
 
 /// Connections to who knows.
-#[derive(Debug)]
 pub(super) struct Client {
     pool: Pool<HttpConnector, Full<Bytes>>,
     spec: HistorySpec,
@@ -37,7 +37,7 @@ impl Client {
         Ok(Self { pool: Pool::builder(TokioExecutor::new()).build_http(), spec, url, headers })
     }
 
-    /// The series that any of `selectors` takes, each once, in the order of their labels.
+    /// The series that any of `selectors` takes, each once, in the order of their labels' bytes.
     pub(super) async fn series(
         &self,
         selectors: &[String],
@@ -51,7 +51,11 @@ impl Client {
             let matrix = matrix::read(&json, part)
                 .map_err(|problem| HistoryError::Malformed { url: self.spec.shown_url(), problem })?;
             if matrix.partial {
-                tracing::warn!(url = self.spec.shown_url(), selector, "history knows that its answer is not whole");
+                tracing::warn!(
+                    url = self.spec.shown_url(),
+                    selector,
+                    "history knows that its answer is not whole"
+                );
             }
             all.extend(matrix.series);
         }
@@ -91,6 +95,13 @@ impl Client {
 
     fn too_large(&self) -> HistoryError {
         HistoryError::TooLarge { url: self.spec.shown_url(), max: ANSWERS_BYTES_MAX }
+    }
+}
+
+/// Shows the specification alone: the address may hold a token in its query.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("spec", &self.spec).finish_non_exhaustive()
     }
 }
 

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use serde::de::{Deserializer, Error};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 
 use crate::engine::derive::PREFIX;
 use crate::series::{METRIC_NAME, Sample, push_label};
@@ -109,7 +109,8 @@ mod tests {
     fn check(result: &str, expected: &[&str]) {
         let matrix = read(answer(result).as_bytes(), &(0..2000)).expect(result);
         let show = |series: &Series| {
-            let samples: Vec<_> = series.samples.iter().map(|it| format!("{}@{}", it.value, it.timestamp)).collect();
+            let samples: Vec<_> =
+                series.samples.iter().map(|it| format!("{}@{}", it.value, it.timestamp)).collect();
             format!("{} {}", LabelRun::from_canonical(&series.labels), samples.join(" "))
         };
         assert_eq!(matrix.series.iter().map(show).collect::<Vec<_>>(), expected);

@@ -20,7 +20,9 @@ pub struct Opened {
     pub log: Log,
     /// The newest checkpoint, if there is one.
     pub checkpoint: Option<Bytes>,
-    /// The records after it, oldest first.
+    /// The checkpoint of the oldest segment: what was so before the first record that is left.
+    pub oldest: Option<Bytes>,
+    /// The records after the newest checkpoint, oldest first.
     pub since: Vec<Record>,
     /// Bytes at the end that a crash left torn; they are no part of the log.
     pub cut_bytes: u64,
@@ -55,6 +57,7 @@ impl Log {
         }
         let newest = heads.iter().rposition(Option::is_some);
         let mut opened = Opened {
+            oldest: heads.first().cloned().flatten(),
             checkpoint: newest.and_then(|at| heads.swap_remove(at)),
             since: Vec::new(),
             cut_bytes: 0,

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::outcome::Outcome;
 use super::spec::TargetSpec;
 use crate::edge::outgoing::{excerpt, redacted, with_sources};
+use crate::wire::decode::Protocol;
 
 /// Bytes of an answer's body that are read; a longer one costs the connection.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -49,19 +50,24 @@ impl Endpoint {
             }
         }
         // The protocol's own headers come last: nobody overrides them.
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         let agent = concat!("promantis/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-        headers.insert(VERSION_HEADER, HeaderValue::from_static("0.1.0"));
         Self { spec, headers }
     }
 
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+    fn request(&self, protocol: Protocol, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.spec.url.clone();
-        *request.headers_mut() = self.headers.clone();
+        let (content_type, version) = match protocol {
+            Protocol::V1 => ("application/x-protobuf", "0.1.0"),
+            Protocol::V2 => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
+        };
+        let headers = request.headers_mut();
+        headers.clone_from(&self.headers);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(VERSION_HEADER, HeaderValue::from_static(version));
         request
     }
 
@@ -97,10 +103,10 @@ impl Client {
         Self { pool }
     }
 
-    /// Posts `body` once.
-    pub(super) async fn post(&self, endpoint: &Endpoint, body: Bytes) -> Answer {
+    /// Posts `body`, a message of `protocol`, once.
+    pub(super) async fn post(&self, endpoint: &Endpoint, protocol: Protocol, body: Bytes) -> Answer {
         let deadline = Instant::now() + endpoint.spec.timeout;
-        let response = self.pool.request(endpoint.request(body));
+        let response = self.pool.request(endpoint.request(protocol, body));
         match timeout_at(deadline, response).await {
             Ok(Ok(response)) => answered(endpoint, response, deadline).await,
             Ok(Err(error)) => unheard(with_sources(&error)),
@@ -158,7 +164,7 @@ mod tests {
             (VERSION_HEADER, Secret::new("9")),
             (AUTHORIZATION, Secret::new("Bearer hunter2")),
         ];
-        let request = endpoint(mine).request(Bytes::from_static(b"x"));
+        let request = endpoint(mine).request(Protocol::V1, Bytes::from_static(b"x"));
         let header = |name: HeaderName| request.headers().get_all(name).iter().collect::<Vec<_>>();
         assert_eq!(header(CONTENT_TYPE), ["application/x-protobuf"]);
         assert_eq!(header(CONTENT_ENCODING), ["snappy"]);

@@ -19,7 +19,9 @@ impl<'de> Deserialize<'de> for TriggerWindow {
         let (current, total, outside) = Deserialize::deserialize(from)?;
         let window = Self { current, total, outside };
         let counted = window.total.iter().zip(&window.outside).all(|(total, outside)| outside <= total);
-        counted.then_some(window).ok_or_else(|| serde::de::Error::custom("more samples outside than there are"))
+        counted
+            .then_some(window)
+            .ok_or_else(|| serde::de::Error::custom("more samples outside than there are"))
     }
 }
 
