@@ -107,6 +107,9 @@ struct State {
     tail_bytes: usize,
     /// Whether the last segment cannot be written to any more.
     broken: bool,
+    /// Whether the last segment was found on the disk: what another process wrote last may be seen and yet not
+    /// be durable, even after a sync, if one of that process failed.
+    is_found: bool,
     /// Reused for each record.
     scratch: Vec<u8>,
     /// Numbers of files that a crash left without anything in them.
@@ -204,6 +207,9 @@ impl Log {
         if state.broken {
             return Err(LogError::Broken);
         }
+        if state.is_found {
+            return Ok(self.go_on(&mut state, checkpoint, |_| true)?);
+        }
         if let Err(error) = state.segments.back().map_or(Ok(()), Segment::finish) {
             state.broken = true;
             return Err(error.into());
@@ -220,8 +226,10 @@ impl Log {
     /// # Errors
     /// The system's; the log is then as before.
     pub fn heal(&self, checkpoint: &[u8], keep: impl Fn(&Record) -> bool) -> io::Result<()> {
-        let mut state = self.lock();
-        let state = &mut *state;
+        self.go_on(&mut self.lock(), checkpoint, keep)
+    }
+
+    fn go_on(&self, state: &mut State, checkpoint: &[u8], keep: impl Fn(&Record) -> bool) -> io::Result<()> {
         let durable = state.durable;
         // Only so that the old segment holds less that is superseded; often this fails as all else did.
         let _ = state.segments.back().map(Segment::finish);
@@ -232,7 +240,7 @@ impl Log {
         state.tail.extend(kept);
         state.tail_bytes = state.tail.iter().map(|record| record.payload.len()).sum();
         state.durable = state.next;
-        state.broken = false;
+        (state.broken, state.is_found) = (false, false);
         state.forget(self.options.tail_bytes);
         Ok(())
     }

@@ -40,6 +40,8 @@ struct Trial {
     log: Log,
     model: Model,
     reader: Reader,
+    /// Whether the disk only loses power, and does not fail otherwise.
+    is_calm: bool,
     /// Faults of the disk when all that was at risk was last made durable.
     faults: u64,
 }
@@ -85,8 +87,9 @@ impl Model {
         self.checkpoints.to_le_bytes()
     }
 
-    fn began(&mut self, log: &Log) {
-        self.checkpoint = (self.checkpoints, log.durable());
+    /// The log went on in a new segment, whose first sequence is `first`.
+    fn began(&mut self, log: &Log, first: u64) {
+        self.checkpoint = (self.checkpoints, first);
         self.torn.clear();
         self.tried = false;
         self.settle(log.durable());
@@ -121,19 +124,25 @@ impl Trial {
         let disk = SimDisk::new(dice.split());
         let options = options(&mut dice, durable);
         let Opened { log, .. } = Log::open(disk.mount(), options).map_err(|error| error.to_string())?;
-        let reader = Reader::from(0);
-        let mut trial = Self { dice, disk, options, log, model: Model::default(), reader, faults: 0 };
+        let (reader, is_calm) = (Reader::from(0), seed.is_multiple_of(4));
+        let mut trial = Self { is_calm, dice, disk, options, log, model: Model::default(), reader, faults: 0 };
         trial.roll();
         Ok(trial)
     }
 
     fn roll(&mut self) {
+        self.roll_from(self.log.next());
+    }
+
+    fn roll_from(&mut self, first: u64) {
         let checkpoint = self.model.next_checkpoint();
         let before = self.disk.faults();
         if self.log.roll(&checkpoint).is_ok() {
-            self.model.began(&self.log);
+            self.model.began(&self.log, first);
             self.faults = before;
         }
+        // What was before may be durable all the same.
+        self.model.settle(self.log.durable());
     }
 
     fn append(&mut self) {
@@ -169,10 +178,11 @@ impl Trial {
 
     fn heal(&mut self) {
         let checkpoint = self.model.next_checkpoint();
+        let first = self.log.durable();
         let keep = |record: &Record| self.model.number_of(record).is_ok_and(is_kept);
         if self.log.heal(&checkpoint, keep).is_ok() {
             self.model.at_risk.retain(|_, number| is_kept(*number));
-            self.model.began(&self.log);
+            self.model.began(&self.log, first);
             self.faults = self.disk.faults();
         } else {
             self.model.tried = true;
@@ -200,8 +210,8 @@ impl Trial {
             }
         }
         match self.reader.damaged() {
-            0 => Ok(()),
-            damaged => Err(format!("the reader met damage {damaged} times")),
+            damaged if damaged > 0 && self.is_calm => Err(format!("the reader met damage {damaged} times")),
+            _ => Ok(()),
         }
     }
 
@@ -216,7 +226,7 @@ impl Trial {
             found.insert(record.head.sequence, self.model.number_of(&record)?);
         }
         self.model.check(&found, is_whole)?;
-        if damaged + reader.damaged() > 0 {
+        if damaged > 0 || reader.damaged() > 0 && self.is_calm {
             return Err(format!("{damaged} and {} places count as damaged", reader.damaged()));
         }
         let (newest, first) = self.model.checkpoint;
@@ -235,7 +245,7 @@ impl Trial {
             self.disk.strike_after(self.dice.below(6) as u64);
         }
         self.faults = self.disk.faults();
-        self.roll();
+        self.roll_from(self.log.durable());
         Ok(())
     }
 
@@ -254,6 +264,7 @@ impl Trial {
         match self.dice.below(32) {
             0 => self.crash()?,
             1 => self.disk.strike_after(self.dice.below(12) as u64),
+            2 if self.is_calm => {}
             2 => self.disk.turn([Weather::Flaky, Weather::Full, Weather::Dead][self.dice.below(3)]),
             3..7 => self.disk.turn(Weather::Fair),
             7 => self.roll(),

@@ -13,7 +13,7 @@ use crate::edge::disk::{Disk, File, read_whole};
 /// Largest segment that is read. One is full long before.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
-/// A log, and how it was found. It takes records after [`Log::roll`].
+/// A log, and how it was found. It takes records after [`Log::roll`], which writes once more what may not be durable.
 #[derive(Debug)]
 pub struct Opened {
     /// The log.
@@ -47,18 +47,15 @@ impl Log {
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> io::Result<Opened> {
         let mut numbers: Vec<u64> = disk.list()?.iter().filter_map(|name| number_of(name)).collect();
         numbers.sort_unstable();
-        let mut segments = VecDeque::new();
-        let mut heads = Vec::new();
         let number = numbers.last().map_or(0, |last| last + 1);
-        for number in numbers {
-            let (segment, checkpoint) = open_segment(&*disk, number)?;
-            segments.push_back(segment);
-            heads.push(checkpoint);
-        }
-        let newest = heads.iter().rposition(Option::is_some);
+        let found: io::Result<Vec<_>> =
+            numbers.into_iter().map(|number| open_segment(&*disk, number)).collect();
+        let mut older = found?;
+        let newest = older.iter().rposition(|(_, checkpoint)| checkpoint.is_some());
+        let rest = older.split_off(newest.unwrap_or(0));
         let mut opened = Opened {
-            oldest: heads.first().cloned().flatten(),
-            checkpoint: newest.and_then(|at| heads.swap_remove(at)),
+            oldest: older.iter().chain(&rest).find_map(|(_, checkpoint)| checkpoint.clone()),
+            checkpoint: rest.first().and_then(|(_, checkpoint)| checkpoint.clone()),
             since: Vec::new(),
             cut_bytes: 0,
             damaged: 0,
@@ -74,19 +71,44 @@ impl Log {
                     tail: VecDeque::new(),
                     tail_bytes: 0,
                     broken: false,
+                    is_found: true,
                     scratch: Vec::new(),
                     strays: Vec::new(),
                 }),
             },
         };
-        let rest = segments.split_off(newest.unwrap_or(0).min(segments.len()));
-        opened.log.lock().segments = segments;
-        rest.into_iter().try_for_each(|segment| opened.take(segment))?;
+        let mut limit = rest.first().map_or(u64::MAX, |(segment, _)| segment.first);
+        older.into_iter().rev().try_for_each(|(segment, _)| opened.take_older(segment, &mut limit))?;
+        rest.into_iter().try_for_each(|(segment, _)| opened.take(segment))?;
         Ok(opened)
     }
 }
 
 impl Opened {
+    /// Adds a segment before those that were added; sequences from `limit` on are superseded by them. Only a damaged
+    /// one is read: it is one whose head was durable once, or what an attempt to go on in vain left behind.
+    fn take_older(&mut self, mut segment: Segment, limit: &mut u64) -> io::Result<()> {
+        let state = self.log.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if segment.first == u64::MAX {
+            let bytes = read_whole(&*segment.file, SEGMENT_BYTES_MAX)?;
+            let start = frame::resync(&bytes, 0);
+            match start.map(|start| (start, frame::parse(&bytes[start..]))) {
+                Some((start, Parsed::Good(head, _, _))) if head.sequence < *limit => {
+                    (segment.first, segment.start) = (head.sequence, start as u64);
+                    segment.arrival = head.arrival;
+                    self.damaged += 1;
+                }
+                _ => {
+                    state.strays.push(segment.number);
+                    return Ok(());
+                }
+            }
+        }
+        *limit = segment.first;
+        state.segments.push_front(segment);
+        Ok(())
+    }
+
     /// Reads a segment whole and adds what is good of it.
     fn take(&mut self, mut segment: Segment) -> io::Result<()> {
         let bytes = read_whole(&*segment.file, SEGMENT_BYTES_MAX)?;
@@ -111,6 +133,9 @@ impl Opened {
         state.next = segment.first;
         state.arrival = state.arrival.max(segment.arrival);
         segment.size = segment.start.max(scanned.records.first().map_or(segment.start, |(_, at)| *at));
+        let durable = scanned.records.iter().map(|(record, _)| record.head.durable());
+        state.durable = durable.fold(segment.first, u64::max);
+        (state.tail, state.tail_bytes) = (VecDeque::new(), 0);
         for (record, at) in scanned.records {
             if record.head.sequence < state.next {
                 continue;
@@ -119,9 +144,12 @@ impl Opened {
             segment.wrote(record.head.sequence, (frame::RECORD_BYTES + record.payload.len()) as u64);
             state.next = record.head.sequence + 1;
             state.arrival = state.arrival.max(record.head.arrival);
+            if record.head.sequence >= state.durable {
+                state.tail_bytes += record.payload.len();
+                state.tail.push_back(record.clone());
+            }
             self.since.push(record);
         }
-        state.durable = state.next;
         state.segments.push_back(segment);
         Ok(())
     }
