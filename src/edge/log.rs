@@ -112,8 +112,8 @@ struct State {
     is_found: bool,
     /// Reused for each record.
     scratch: Vec<u8>,
-    /// Numbers of files that a crash left without anything in them.
-    strays: Vec<u64>,
+    /// Files that a crash left without anything in them.
+    strays: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -300,7 +300,8 @@ impl Log {
     /// As the system tells; what was removed before stays so.
     pub fn trim(&self, sequence: u64) -> io::Result<()> {
         let strays = std::mem::take(&mut self.lock().strays);
-        strays.into_iter().try_for_each(|number| self.disk.remove(&file_name(number)))?;
+        // One that cannot be removed now is found at the next start.
+        strays.iter().for_each(|stray| drop(self.disk.remove(stray)));
         loop {
             let mut state = self.lock();
             match state.segments.get(1) {
@@ -358,7 +359,9 @@ impl State {
         let number = self.number;
         self.number += 1;
         let head = frame::encode_segment(first, self.arrival, checkpoint);
-        let file = disk.create(&file_name(number))?;
+        // It takes effect whole: half of it would supersede what is durable elsewhere.
+        let (name, temporary) = (file_name(number), temporary_name(number));
+        let file = disk.create(&temporary)?;
         let (start, arrival) = (head.len() as u64, self.arrival);
         let mut segment = Segment { number, first, arrival, file, start, size: start, marks: Vec::new() };
         let mut bytes = head;
@@ -368,9 +371,10 @@ impl State {
             segment.wrote(record.head.sequence, (bytes.len() - before) as u64);
         }
         let written = segment.file.append(&bytes).and_then(|()| segment.file.sync());
-        if let Err(error) = written.and_then(|()| disk.sync()) {
+        let named = written.and_then(|()| disk.rename(&temporary, &name)).and_then(|()| disk.sync());
+        if let Err(error) = named {
             // What is left of it has nothing that another segment lacks.
-            let _ = disk.remove(&file_name(number));
+            let _ = disk.remove(&temporary).or_else(|_| disk.remove(&name));
             return Err(error);
         }
         self.segments.push_back(segment);
@@ -421,6 +425,11 @@ impl Segment {
 
 fn file_name(number: u64) -> String {
     format!("{number:020}.log")
+}
+
+/// Of a segment that is being made.
+fn temporary_name(number: u64) -> String {
+    format!("{}.new", file_name(number))
 }
 
 #[cfg(test)]

@@ -45,9 +45,12 @@ impl Log {
     /// # Errors
     /// As the system tells; [`io::ErrorKind::Unsupported`] where a newer program wrote it.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> io::Result<Opened> {
-        let mut numbers: Vec<u64> = disk.list()?.iter().filter_map(|name| number_of(name)).collect();
+        let names = disk.list()?;
+        let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
         numbers.sort_unstable();
-        let number = numbers.last().map_or(0, |last| last + 1);
+        let made = names.iter().filter_map(|name| number_of(name.strip_suffix(".new")?));
+        let made: Vec<u64> = made.collect();
+        let number = numbers.last().max(made.iter().max()).map_or(0, |last| last + 1);
         let found: io::Result<Vec<_>> =
             numbers.into_iter().map(|number| open_segment(&*disk, number)).collect();
         let mut older = found?;
@@ -73,7 +76,7 @@ impl Log {
                     broken: false,
                     is_found: true,
                     scratch: Vec::new(),
-                    strays: Vec::new(),
+                    strays: made.into_iter().map(super::temporary_name).collect(),
                 }),
             },
         };
@@ -99,7 +102,7 @@ impl Opened {
                     self.damaged += 1;
                 }
                 _ => {
-                    state.strays.push(segment.number);
+                    state.strays.push(super::file_name(segment.number));
                     return Ok(());
                 }
             }
@@ -118,7 +121,7 @@ impl Opened {
         if scanned.records.is_empty() && segment.first == u64::MAX {
             // Neither head nor record: it was being made when the crash came.
             self.cut_bytes += bytes.len() as u64;
-            state.strays.push(segment.number);
+            state.strays.push(super::file_name(segment.number));
             return Ok(());
         }
         if segment.first == u64::MAX {
