@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::disk::{Disk, File};
+use frame::SegmentStart;
 pub use frame::{Head, PAYLOAD_BYTES_MAX};
 pub use opening::{Opened, check};
 pub use reader::Reader;
@@ -121,6 +122,8 @@ struct Segment {
     number: u64,
     /// First sequence that may be in it. What older segments have from here on is superseded.
     first: u64,
+    /// Every sequence below was used before it, also where no record is left of it.
+    next: u64,
     /// Arrival of the newest record before it.
     arrival: i64,
     file: Arc<dyn File>,
@@ -358,12 +361,14 @@ impl State {
         self.broken = true;
         let number = self.number;
         self.number += 1;
-        let head = frame::encode_segment(first, self.arrival, checkpoint);
+        let head = SegmentStart { first, next: self.next, arrival: self.arrival, checkpoint };
+        let head = frame::encode_segment(&head);
         // It takes effect whole: half of it would supersede what is durable elsewhere.
         let (name, temporary) = (file_name(number), temporary_name(number));
         let file = disk.create(&temporary)?;
         let (start, arrival) = (head.len() as u64, self.arrival);
-        let mut segment = Segment { number, first, arrival, file, start, size: start, marks: Vec::new() };
+        let next = self.next;
+        let mut segment = Segment { number, first, next, arrival, file, start, size: start, marks: Vec::new() };
         let mut bytes = head;
         for record in kept {
             let before = bytes.len();

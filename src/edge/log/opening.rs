@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::frame::{self, Parsed, SegmentHead};
+use super::frame::{self, Parsed, SegmentHead, SegmentStart};
 use super::{Log, Options, Record, Segment, State};
 use crate::edge::disk::{Disk, File, read_whole};
 
@@ -153,6 +153,7 @@ impl Opened {
             }
             self.since.push(record);
         }
+        state.next = state.next.max(segment.next);
         state.segments.push_back(segment);
         Ok(())
     }
@@ -173,19 +174,19 @@ fn open_segment(disk: &dyn Disk, number: u64) -> io::Result<(Segment, Option<Byt
     {
         bytes = read_start(&*file, total)?;
     }
-    let (first, arrival, checkpoint) = match frame::parse_segment(&bytes) {
-        SegmentHead::Good(first, arrival, checkpoint) => {
-            (first, arrival, Some(Bytes::copy_from_slice(checkpoint)))
+    let (first, next, arrival, checkpoint) = match frame::parse_segment(&bytes) {
+        SegmentHead::Good(SegmentStart { first, next, arrival, checkpoint }) => {
+            (first, next, arrival, Some(Bytes::copy_from_slice(checkpoint)))
         }
         SegmentHead::UnknownVersion(version) => {
             let name = super::file_name(number);
             let message = format!("{name} has version {version}, this program reads version 1");
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
-        SegmentHead::Longer(_) | SegmentHead::Bad => (u64::MAX, i64::MIN, None),
+        SegmentHead::Longer(_) | SegmentHead::Bad => (u64::MAX, 0, i64::MIN, None),
     };
     let start = if checkpoint.is_some() { bytes.len() as u64 } else { 0 };
-    Ok((Segment { number, first, arrival, file, start, size, marks: Vec::new() }, checkpoint))
+    Ok((Segment { number, first, next, arrival, file, start, size, marks: Vec::new() }, checkpoint))
 }
 
 fn read_start(file: &dyn File, bytes: usize) -> io::Result<Vec<u8>> {
@@ -239,7 +240,7 @@ fn scan(bytes: &[u8], start: usize) -> Scanned {
 /// Never fails and never panics, whatever the bytes are: for tools and tests.
 pub fn check(bytes: &[u8]) -> (usize, usize) {
     let start = match frame::parse_segment(bytes) {
-        SegmentHead::Good(_, _, checkpoint) => frame::HEAD_BYTES + checkpoint.len(),
+        SegmentHead::Good(start) => frame::HEAD_BYTES + start.checkpoint.len(),
         _ => 0,
     };
     let scanned = scan(bytes, start);

@@ -22,6 +22,19 @@ enum Change {
     Removed(String),
 }
 
+impl Change {
+    fn names(&self) -> [&str; 2] {
+        match self {
+            Self::Created(name, _) | Self::Removed(name) => [name, name],
+            Self::Renamed { from, to, .. } => [from, to],
+        }
+    }
+
+    fn touches(&self, other: &Self) -> bool {
+        self.names().iter().any(|name| other.names().contains(name))
+    }
+}
+
 impl Names {
     pub(super) fn new(orderly: bool) -> Self {
         Self { orderly, ..Self::default() }
@@ -66,20 +79,21 @@ impl Names {
         pending.iter().for_each(|change| apply(&mut self.durable, change));
     }
 
-    /// Some of the changes become durable of the system's own accord: the oldest, or any.
+    /// Some of the changes become durable of the system's own accord: the oldest, or any, but those of one name in
+    /// their order.
     pub(super) fn write_back(&mut self, dice: &mut Dice) {
         let oldest = dice.below(self.pending.len() + 1);
-        let mut at = 0;
-        let durable = &mut self.durable;
-        let orderly = self.orderly;
-        self.pending.retain(|change| {
-            at += 1;
-            let survives = if orderly { at <= oldest } else { dice.once_in(2) };
+        let mut left: Vec<Change> = Vec::new();
+        for (at, change) in std::mem::take(&mut self.pending).into_iter().enumerate() {
+            let may = !left.iter().any(|earlier| earlier.touches(&change));
+            let survives = if self.orderly { at < oldest } else { may && dice.once_in(2) };
             if survives {
-                apply(durable, change);
+                apply(&mut self.durable, &change);
+            } else {
+                left.push(change);
             }
-            !survives
-        });
+        }
+        self.pending = left;
     }
 
     pub(super) fn lose_power(&mut self, dice: &mut Dice) {
