@@ -59,8 +59,9 @@ impl Reloader {
             let sequence = appended.map_err(|full| full.to_string())?;
             journal.wait_settled(sequence).map_err(|unsettled| unsettled.to_string())?;
         }
-        if old.targets != new.targets {
-            self.around.targets.replace(new.targets.clone());
+        let specs = super::specs(&new);
+        if super::specs(old) != specs {
+            self.around.targets.replace(specs);
         }
         Ok(new)
     }

@@ -77,6 +77,9 @@ pub enum Full {
         /// The limit in bytes.
         max: usize,
     },
+    /// A target that must not lose anything has not got what is in it.
+    #[error("journal is full of what a target with `when_full: hold_back` has not taken")]
+    HeldBack,
     /// Somebody still needs all that is in it.
     #[error("journal is full: it has {bytes} bytes, `journal.max_bytes` is {max}")]
     TooLarge {
@@ -97,7 +100,7 @@ impl Full {
     /// In a word, as it is counted.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::NoRoom { .. } | Self::TooLarge { .. } | Self::Closed => "journal_full",
+            Self::NoRoom { .. } | Self::HeldBack | Self::TooLarge { .. } | Self::Closed => "journal_full",
             Self::Unwritable(_) => "journal_unwritable",
         }
     }
@@ -112,6 +115,8 @@ pub struct Settings {
     pub sync: SyncMode,
     /// How many engines read it.
     pub readers: usize,
+    /// Whether what is in it outlives the process.
+    pub lasting: bool,
 }
 
 /// See the module.
@@ -147,6 +152,8 @@ struct State {
     /// Whether something was written that somebody waits for.
     wants_sync: bool,
     closed: bool,
+    /// Below which sequence a target that must not lose anything has still to get something.
+    held: Option<u64>,
     /// Whether nobody waits for a broken disk any more.
     abandoned: bool,
 }
@@ -156,10 +163,8 @@ impl Journal {
     pub fn in_memory(max_bytes: u64, readers: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         let opened = Log::open(Arc::new(MemoryDisk::default()), options(max_bytes, SyncMode::Never));
         let opened = opened.expect("memory has no errors");
-        let settings = Settings { max_bytes, sync: SyncMode::Never, readers };
-        let mut journal = Self::over(opened, &settings, metrics).expect("memory has no errors");
-        journal.in_memory = true;
-        Arc::new(journal)
+        let settings = Settings { max_bytes, sync: SyncMode::Never, readers, lasting: false };
+        Arc::new(Self::over(opened, &settings, metrics).expect("memory has no errors"))
     }
 
     /// Goes on with a log that was opened with [`options`]. Engines see what comes from now on.
@@ -183,6 +188,7 @@ impl Journal {
             rules_before: None,
             wants_sync: false,
             closed: false,
+            held: None,
             abandoned: false,
         };
         Ok(Self {
@@ -194,7 +200,7 @@ impl Journal {
             max_bytes: settings.max_bytes,
             waiting_max: usize::try_from(settings.max_bytes).unwrap_or(usize::MAX).min(WAITING_BYTES_MAX),
             sync: settings.sync,
-            in_memory: false,
+            in_memory: !settings.lasting,
             metrics,
             log,
         })
@@ -295,6 +301,16 @@ impl Journal {
         self.changed.notify_all();
     }
 
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Takes no requests while some target has not got everything below a sequence, and must not lose it.
+    pub fn hold(&self, until: Option<u64>) {
+        self.lock().held = until;
+    }
+
     /// Bytes of requests that are not done by all engines.
     pub fn waiting_bytes(&self) -> usize {
         self.lock().waiting.bytes()
@@ -327,6 +343,9 @@ impl Journal {
         let (waiting, max) = (state.waiting.bytes(), self.waiting_max);
         if waiting >= max {
             return Some(Full::NoRoom { waiting, max });
+        }
+        if state.held.is_some() {
+            return Some(Full::HeldBack);
         }
         let bytes = self.log.bytes();
         (bytes >= self.max_bytes).then_some(Full::TooLarge { bytes, max: self.max_bytes })

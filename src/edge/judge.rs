@@ -85,7 +85,8 @@ impl Judge {
         let next = judges.iter().map(|judge| judge.next).max().unwrap_or(0);
         let samples_per_request = judges.first().map_or(0, |judge| judge.samples_per_request);
         let engines = Engine::reshard(judges.into_iter().map(|judge| judge.engine).collect(), count);
-        let judge = |(index, engine)| Self { engine, shard: Shard { index, count }, samples_per_request, next };
+        let judge =
+            |(index, engine)| Self { engine, shard: Shard { index, count }, samples_per_request, next };
         engines.into_iter().enumerate().map(judge).collect()
     }
 

@@ -88,6 +88,9 @@ pub enum LogError {
 pub struct Log {
     disk: Arc<dyn Disk>,
     options: Options,
+    /// Held while the last segment is synced, and taken before `state`: an error of the disk is told once, and
+    /// whoever syncs next would take what was lost for durable.
+    syncing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -176,6 +179,7 @@ impl Log {
     /// # Errors
     /// [`LogError`]. What was not durable stays so; the log takes nothing more until [`Self::heal`].
     pub fn sync(&self) -> Result<u64, LogError> {
+        let _syncing = self.lock_syncing();
         let (file, next) = {
             let state = self.lock();
             let last = state.segments.back().filter(|_| !state.broken).ok_or(LogError::Broken)?;
@@ -206,6 +210,7 @@ impl Log {
     /// # Errors
     /// [`LogError`]. The log takes nothing more until [`Self::heal`].
     pub fn roll(&self, checkpoint: &[u8]) -> Result<(), LogError> {
+        let _syncing = self.lock_syncing();
         let mut state = self.lock();
         if state.broken {
             return Err(LogError::Broken);
@@ -229,6 +234,7 @@ impl Log {
     /// # Errors
     /// The system's; the log is then as before.
     pub fn heal(&self, checkpoint: &[u8], keep: impl Fn(&Record) -> bool) -> io::Result<()> {
+        let _syncing = self.lock_syncing();
         self.go_on(&mut self.lock(), checkpoint, keep)
     }
 
@@ -320,6 +326,10 @@ impl Log {
         }
     }
 
+    fn lock_syncing(&self) -> MutexGuard<'_, ()> {
+        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -368,7 +378,8 @@ impl State {
         let file = disk.create(&temporary)?;
         let (start, arrival) = (head.len() as u64, self.arrival);
         let next = self.next;
-        let mut segment = Segment { number, first, next, arrival, file, start, size: start, marks: Vec::new() };
+        let mut segment =
+            Segment { number, first, next, arrival, file, start, size: start, marks: Vec::new() };
         let mut bytes = head;
         for record in kept {
             let before = bytes.len();

@@ -56,6 +56,8 @@ pub struct Report {
     pub shards_before: Option<usize>,
     /// Monitors that were in force before and are not any more, and so what they had learned is dropped.
     pub dropped_monitors: Vec<String>,
+    /// When the last record came, before this start added any; `None` where there was none.
+    pub last_arrival: Option<i64>,
     /// How long it took.
     pub took: Duration,
 }
@@ -91,7 +93,8 @@ pub fn recover(
     let oldest = journal::oldest_rules(&opened);
     let journal = Journal::over(opened, settings, Arc::clone(metrics))?;
     let recorded = journal.rules();
-    let mut report = Report::default();
+    let last_arrival = Some(journal.arrival()).filter(|arrival| *arrival > i64::MIN);
+    let mut report = Report { last_arrival, ..Report::default() };
     let mut judges = match &recorded {
         Some(recorded) => {
             let judges = begin_with(&journal, snapshots, (oldest.as_deref(), recorded), &mut report)?;

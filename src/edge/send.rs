@@ -138,7 +138,8 @@ impl Targets {
     ///
     /// Outside a tokio runtime with time and network.
     pub fn start_at(specs: Specs, journal: Arc<Journal>, metrics: Arc<Metrics>, clock: Clock) -> Self {
-        let targets = Self { running: RwLock::default(), journal, metrics, clock, runtime: Handle::current() };
+        let targets =
+            Self { running: RwLock::default(), journal, metrics, clock, runtime: Handle::current() };
         targets.forget_unknown(&specs);
         targets.replace(specs);
         targets
@@ -161,7 +162,8 @@ impl Targets {
         let mut before = std::mem::take(&mut *running);
         let Specs { remote_write, forward } = specs;
         let remote_write = remote_write.into_iter().map(|spec| (spec, Kind::RemoteWrite));
-        let wanted: Vec<_> = remote_write.chain(forward.into_iter().map(|spec| (spec, Kind::Forward))).collect();
+        let wanted: Vec<_> =
+            remote_write.chain(forward.into_iter().map(|spec| (spec, Kind::Forward))).collect();
         let stays = |one: &Running| {
             wanted.iter().any(|(spec, kind)| one.target.name() == spec.name && one.target.kind == *kind)
         };
@@ -223,7 +225,8 @@ impl Targets {
         let named = |specs: &[TargetSpec], name: &str| specs.iter().any(|spec| spec.name == name);
         for name in self.journal.targets() {
             let forwarded = self.journal.cursor(&name, FORWARD).is_some();
-            let stays = if forwarded { named(&specs.forward, &name) } else { named(&specs.remote_write, &name) };
+            let stays =
+                if forwarded { named(&specs.forward, &name) } else { named(&specs.remote_write, &name) };
             if !stays {
                 let kind = if forwarded { Kind::Forward } else { Kind::RemoteWrite };
                 // It is never sent to, so it matters to nobody where it was.

@@ -4,6 +4,7 @@
 //! a value that a sender controls.
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -67,9 +68,10 @@ table! {
     "snapshots_damaged_total" "counter" [] "Snapshots that could not be used at the start";
     "derived_samples_total" "counter" [] "Derived samples made, whether or not there is a target to take them";
     "derived_dropped_total" "counter" ["reason"] "Derived samples that no target will get";
-    "remote_write_requests_total" "counter" ["target", "outcome"] "Requests sent, by how the target took them";
+    "remote_write_requests_total" "counter" ["target", "outcome"] "Requests sent, by how the target took them; forwarded ones that were dropped unsent, by the reason";
     "remote_write_samples_total" "counter" ["target"] "Derived samples that the target took";
-    "remote_write_queue_bytes" "gauge" ["target"] "Bytes waiting for the target";
+    "remote_write_pending_bytes" "gauge" ["target"] "Bytes of the journal from the oldest request on that waits for the target";
+    "remote_write_lag_seconds" "gauge" ["target"] "How long ago the request that the target is to take next was made";
     "remote_write_up" "gauge" ["target"] "Whether the last request was answered with success";
     "judgement_seconds" "histogram" [] "From the last byte of a request to its scores handed to the sender";
     "scrapes_total" "counter" ["outcome"] "Scrapes of scrape mode";
@@ -142,8 +144,10 @@ pub struct Metrics {
     pub remote_write_requests: Family<LabelSet, Counter>,
     /// Samples taken, by target.
     pub remote_write_samples: Family<LabelSet, Counter>,
-    /// Bytes waiting, by target.
-    pub remote_write_queue_bytes: Family<LabelSet, Gauge>,
+    /// Bytes of the journal that wait, by target.
+    pub remote_write_pending_bytes: Family<LabelSet, Gauge>,
+    /// Age of the oldest that waits, by target.
+    pub remote_write_lag: Family<LabelSet, Gauge<f64, AtomicU64>>,
     /// Whether the last request succeeded, by target.
     pub remote_write_up: Family<LabelSet, Gauge>,
     /// From last byte to scores handed over.
@@ -194,7 +198,8 @@ impl Metrics {
             derived_dropped: family(r, "derived_dropped_total"),
             remote_write_requests: family(r, "remote_write_requests_total"),
             remote_write_samples: family(r, "remote_write_samples_total"),
-            remote_write_queue_bytes: family(r, "remote_write_queue_bytes"),
+            remote_write_pending_bytes: family(r, "remote_write_pending_bytes"),
+            remote_write_lag: family(r, "remote_write_lag_seconds"),
             remote_write_up: family(r, "remote_write_up"),
             scrapes: family(r, "scrapes_total"),
             judgement_seconds,

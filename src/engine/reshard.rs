@@ -9,11 +9,13 @@ use super::{Engine, Shard};
 use crate::series::Sample;
 
 impl Engine {
-    /// Makes `count` engines, at least one, of those that together own all series; of none it makes none. Nothing that was
-    /// learned is lost, and the same engines give the same ones, in the order of their shards.
+    /// Makes `count` engines, at least one, of those that together own all series; of none it makes none. Nothing that
+    /// was learned is lost, and the same engines give the same ones, in the order of their shards. Each takes an equal
+    /// part of the limits.
     ///
     /// They have the plan of the first. Where another has a different one, which it should not, it
-    /// [takes](Self::replace_plan) that plan, without stale markers for what ends. To change both, change the plan first.
+    /// [takes](Self::replace_plan) that plan, without stale markers for what ends. To change both, change the plan
+    /// first.
     pub fn reshard(engines: Vec<Self>, count: usize) -> Vec<Self> {
         let Some(first) = engines.first() else { return Vec::new() };
         let count = count.max(1);
@@ -24,12 +26,15 @@ impl Engine {
         let mut made: Vec<_> = (0..count).map(empty).collect();
         let paces: Vec<_> = engines.iter().map(|engine| engine.table.pace()).collect();
         let mut families = Families::default();
+        // Every engine saw every batch, so all know the same.
+        let replicas = first.replicas.clone();
         for engine in engines {
             engine.hand_over(&mut made, &mut families);
         }
         for engine in &mut made {
             engine.table.set_pace(Pace::shared(&paces, count));
             engine.families = families.clone();
+            engine.replicas = replicas.clone();
         }
         made
     }

@@ -1,23 +1,21 @@
 //! An engine as blocks of bytes, and back.
 //!
-//! A block is one byte that says what it holds, and items of that kind, in [postcard](https://postcard.jamesmunns.com)
-//! encoding, to its end. First stands the head: format, shard, plan, and what is not a list. Then come families, ignored series,
-//! free slots, and series with their slots, each in as many blocks as they need; last the end, which counts them all.
-//! There is no checksum: that is for whoever keeps the blocks. What is damaged all the same is an error, never a panic,
-//! and takes memory by what was brought, not by what it declares.
+//! A block is one byte that says what it holds, and items of that kind to its end, in the encoding of postcard
+//! (<https://postcard.jamesmunns.com>). First stands the head: format, shard, plan, and what is not a list. Then come
+//! families, ignored series, free slots, and series with their slots, each in as many blocks as they need; last the
+//! end, which counts them all. There is no checksum: that is for whoever keeps the blocks. What is damaged all the same
+//! is an error, never a panic, and takes memory by what was brought, not by what it declares.
 //!
 //! Everything that decides what an engine will say is in it, down to the bits of each float, the order of free slots
 //! and the reason for which a series is passed over. Only what follows from the rest is left out.
 
-use std::sync::Arc;
+mod restored;
 
 use serde::{Deserialize, Serialize};
 
-use super::families::Families;
-use super::monitor::Plan;
-use super::table::{Entry, Misplaced, Pace, Rebuild};
-use super::{Engine, Scratch, Shard};
-use crate::series::{MetricKind, SeriesHash};
+use super::table::Pace;
+use super::{Engine, Shard};
+use restored::{Place, Restored};
 
 /// The format that is written, and the only one that is read.
 pub const FORMAT: u16 = 1;
@@ -88,28 +86,34 @@ impl Kind {
 
 /// What is not a list.
 #[derive(Serialize, Deserialize)]
-struct Head<P> {
+struct Head<P, R> {
     format: u16,
     shard: Shard,
     plan: P,
     generation: u32,
     pace: Pace,
+    replicas: R,
 }
 
 /// How many items there are of each kind, in the order of [`Kind::ALL`].
 type Counts = [u64; Kind::ALL.len()];
 
 impl Engine {
-    /// Hands everything that the engine knows to `put`, in blocks of half a MiB; one may be longer by its last item, which is
-    /// at most the labels of a series for each of its monitors and some 4 KiB of what was learned.
+    /// Hands everything that the engine knows to `put`, in blocks of half a MiB. One may be longer by its last item:
+    /// the labels of a series and some 4 KiB of what was learned, once for each of its monitors; or the plan.
     ///
-    /// Equal engines give equal bytes. Costs about a microsecond and 4 KiB for a series that was seen for a week and
-    /// has one monitor of the methods of `fast`, and about 0.3 KiB when it was seen a few times.
+    /// Equal engines give equal bytes.
     pub fn save(&self, put: &mut dyn FnMut(&[u8])) {
         let mut blocks = Blocks { put, bytes: Vec::with_capacity(BLOCK_BYTES), counts: Counts::default() };
         let pace = self.table.pace();
-        let head =
-            Head { format: FORMAT, shard: self.shard, plan: &*self.plan, generation: self.generation, pace };
+        let head = Head {
+            format: FORMAT,
+            shard: self.shard,
+            plan: &*self.plan,
+            generation: self.generation,
+            pace,
+            replicas: &self.replicas,
+        };
         blocks.item(Kind::Head, &head);
         self.families.iter().for_each(|family| blocks.item(Kind::Family, &family));
         self.table.ignored().iter().for_each(|hash| blocks.item(Kind::Ignored, hash));
@@ -120,8 +124,8 @@ impl Engine {
         blocks.flush();
     }
 
-    /// Makes an engine of the blocks that another one saved. It will do, sample for sample and byte for byte, what that one
-    /// would have done.
+    /// Makes an engine of the blocks that another one saved. It will say, sample for sample and byte for byte, what
+    /// that one would have said.
     ///
     /// Reads no further than the end block.
     ///
@@ -190,148 +194,5 @@ impl postcard::ser_flavors::Flavor for Appended<'_> {
 
     fn finalize(self) -> postcard::Result<()> {
         Ok(())
-    }
-}
-
-/// Which block is being read, for errors.
-#[derive(Clone, Copy)]
-struct Place {
-    block: usize,
-}
-
-impl Place {
-    fn damaged(self, problem: impl ToString) -> RestoreError {
-        RestoreError::Damaged { block: self.block, problem: problem.to_string() }
-    }
-
-    /// The kind of a block, which does not come before `last`, and its items.
-    fn kind(self, bytes: &[u8], last: Kind) -> Result<(Kind, &[u8]), RestoreError> {
-        let (tag, items) = bytes.split_first().ok_or_else(|| self.damaged("it is empty"))?;
-        let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == *tag);
-        let kind = kind.ok_or_else(|| self.damaged(format!("its kind {tag} is not known")))?;
-        if kind < last {
-            return Err(self.damaged(format!("{} stand behind {}", kind.items(), last.items())));
-        }
-        Ok((kind, items))
-    }
-
-    /// Reads one item and what is left after it.
-    fn one<'a, T: Deserialize<'a>>(self, bytes: &'a [u8]) -> Result<(T, &'a [u8]), RestoreError> {
-        postcard::take_from_bytes(bytes).map_err(|error| self.damaged(error))
-    }
-
-    fn head(self, bytes: &[u8]) -> Result<Head<Plan>, RestoreError> {
-        let (kind, items) = self.kind(bytes, Kind::Head)?;
-        if kind != Kind::Head {
-            return Err(self.damaged(format!("{} stand first", kind.items())));
-        }
-        let (format, _) = self.one::<u16>(items)?;
-        if format != FORMAT {
-            return Err(RestoreError::Format { found: format });
-        }
-        let (head, rest) = self.one::<Head<Plan>>(items)?;
-        let Shard { index, count } = head.shard;
-        if !rest.is_empty() || index >= count {
-            return Err(self.damaged(format!("shard {index} of {count}, {} bytes too many", rest.len())));
-        }
-        Ok(head)
-    }
-}
-
-/// An engine that is being put together.
-struct Restored {
-    shard: Shard,
-    plan: Arc<Plan>,
-    generation: u32,
-    families: Families,
-    table: Rebuild,
-    flagged: i64,
-    counts: Counts,
-}
-
-impl Restored {
-    fn of(head: Head<Plan>) -> Self {
-        let Head { shard, plan, generation, pace, .. } = head;
-        let mut counts = Counts::default();
-        counts[Kind::Head as usize - 1] = 1;
-        Self {
-            shard,
-            table: Rebuild::new(&plan.limits, shard.count, pace),
-            plan: Arc::new(plan),
-            generation,
-            families: Families::default(),
-            flagged: 0,
-            counts,
-        }
-    }
-
-    /// Takes all items of a block.
-    fn take(&mut self, place: Place, kind: Kind, mut items: &[u8]) -> Result<(), RestoreError> {
-        while !items.is_empty() {
-            items = self.item(place, kind, items)?;
-            self.counts[kind as usize - 1] += 1;
-        }
-        Ok(())
-    }
-
-    /// Takes the first of `items` and returns the others.
-    fn item<'a>(&mut self, place: Place, kind: Kind, items: &'a [u8]) -> Result<&'a [u8], RestoreError> {
-        let misplaced = |problem: Misplaced| place.damaged(problem);
-        match kind {
-            Kind::Head | Kind::End => Err(place.damaged("it is the second head")),
-            Kind::Family => {
-                let ((family, metric), rest) = place.one::<(Box<str>, MetricKind)>(items)?;
-                let fits = self.families.take(family, metric);
-                fits.then_some(rest).ok_or_else(|| place.damaged("families are too many or too long"))
-            }
-            Kind::Ignored => {
-                let (hash, rest) = place.one::<SeriesHash>(items)?;
-                self.table.ignore(hash).map_err(misplaced)?;
-                Ok(rest)
-            }
-            Kind::Free => {
-                let (slot, rest) = place.one::<u32>(items)?;
-                self.table.free(slot);
-                Ok(rest)
-            }
-            Kind::Series => {
-                let ((slot, entry), rest) = place.one::<(u32, Entry)>(items)?;
-                if !self.is_own(&entry) {
-                    return Err(place.damaged("a series belongs to another shard or plan"));
-                }
-                self.flagged += entry.signals.iter().filter(|signal| signal.is_flagged()).count() as i64;
-                self.table.put(slot, entry).map_err(misplaced)?;
-                Ok(rest)
-            }
-        }
-    }
-
-    /// Whether a series falls to this shard and keeps what its monitors ask for.
-    fn is_own(&self, entry: &Entry) -> bool {
-        let monitors = &self.plan.monitors;
-        entry.hash.shard(self.shard.count) == self.shard.index
-            && entry.signals.len() <= monitors.len()
-            && entry.signals.iter().all(|signal| signal.is_of(monitors))
-    }
-
-    fn finish(self, place: Place, end: &[u8]) -> Result<Engine, RestoreError> {
-        let (said, rest) = place.one::<Counts>(end)?;
-        if !rest.is_empty() {
-            return Err(place.damaged(format!("{} bytes too many", rest.len())));
-        }
-        for (kind, (found, said)) in Kind::ALL.into_iter().zip(self.counts.into_iter().zip(said)) {
-            if found != said {
-                return Err(RestoreError::Count { items: kind.items(), found, said });
-            }
-        }
-        Ok(Engine {
-            shard: self.shard,
-            plan: self.plan,
-            table: self.table.finish().map_err(|problem| place.damaged(problem))?,
-            families: self.families,
-            generation: self.generation,
-            flagged: self.flagged,
-            scratch: Scratch::default(),
-        })
     }
 }

@@ -34,11 +34,13 @@ pub enum Skip {
     SeriesLimit,
     /// The series is new, and too many were new lately.
     SeriesRate,
+    /// Another replica is the one that counts for its cluster.
+    Replica,
 }
 
 impl Skip {
     /// All reasons, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Stale,
         Self::NotANumber,
         Self::Infinite,
@@ -49,6 +51,7 @@ impl Skip {
         Self::Unmonitored,
         Self::SeriesLimit,
         Self::SeriesRate,
+        Self::Replica,
     ];
 
     /// Value of the label `reason`.
@@ -64,6 +67,7 @@ impl Skip {
             Self::Unmonitored => "unmonitored",
             Self::SeriesLimit => "series_limit",
             Self::SeriesRate => "new_series_rate",
+            Self::Replica => "replica",
         }
     }
 }

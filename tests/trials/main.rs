@@ -2,5 +2,14 @@
 //!
 //! Run them optimised: `cargo test --release --test trials`.
 
+mod crash;
+mod ledger;
+mod load;
+mod outage;
 mod power_log;
+mod random;
 mod sim;
+mod sink;
+mod stage;
+mod stop;
+mod support;

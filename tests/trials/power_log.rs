@@ -97,12 +97,16 @@ impl Model {
 
     /// Everything that was durable is among what was found, and the rest is a first part of what was at risk.
     fn check(&self, found: &Records, is_whole: bool) -> Result<(), String> {
-        let lost = self.durable.range(self.trimmed..).find(|(sequence, number)| found.get(sequence) != Some(number));
+        let lost =
+            self.durable.range(self.trimmed..).find(|(sequence, number)| found.get(sequence) != Some(number));
         if let Some((sequence, _)) = lost {
             return Err(format!("record {sequence} was durable and is lost"));
         }
-        let newer: Vec<usize> =
-            found.range(self.trimmed..).filter(|(at, _)| !self.durable.contains_key(at)).map(|it| *it.1).collect();
+        let newer: Vec<usize> = found
+            .range(self.trimmed..)
+            .filter(|(at, _)| !self.durable.contains_key(at))
+            .map(|it| *it.1)
+            .collect();
         let mut maybe = self.at_risk.clone();
         maybe.extend(&self.torn);
         let all: Vec<usize> = maybe.values().copied().collect();
@@ -125,7 +129,8 @@ impl Trial {
         let options = options(&mut dice, durable);
         let Opened { log, .. } = Log::open(disk.mount(), options).map_err(|error| error.to_string())?;
         let (reader, is_calm) = (Reader::from(0), seed.is_multiple_of(4));
-        let mut trial = Self { is_calm, dice, disk, options, log, model: Model::default(), reader, faults: 0 };
+        let mut trial =
+            Self { is_calm, dice, disk, options, log, model: Model::default(), reader, faults: 0 };
         trial.roll();
         Ok(trial)
     }
@@ -222,7 +227,9 @@ impl Trial {
         self.log = opened.log;
         let mut found = Records::new();
         let mut reader = Reader::from(0);
-        while let Some(record) = self.log.read(&mut reader, u64::MAX, |_| true).map_err(|it| it.to_string())? {
+        while let Some(record) =
+            self.log.read(&mut reader, u64::MAX, |_| true).map_err(|it| it.to_string())?
+        {
             found.insert(record.head.sequence, self.model.number_of(&record)?);
         }
         self.model.check(&found, is_whole)?;
@@ -230,7 +237,8 @@ impl Trial {
             return Err(format!("{damaged} and {} places count as damaged", reader.damaged()));
         }
         let (newest, first) = self.model.checkpoint;
-        let checkpoint = checkpoint.and_then(|bytes| bytes.first_chunk().copied()).map_or(0, u64::from_le_bytes);
+        let checkpoint =
+            checkpoint.and_then(|bytes| bytes.first_chunk().copied()).map_or(0, u64::from_le_bytes);
         let since: Vec<u64> = opened.since.iter().map(|record| record.head.sequence).collect();
         let expected: Vec<u64> = found.range(first..).map(|it| *it.0).collect();
         if checkpoint < newest || checkpoint == newest && since != expected {

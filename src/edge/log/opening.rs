@@ -65,6 +65,7 @@ impl Log {
             log: Log {
                 disk,
                 options,
+                syncing: Mutex::default(),
                 state: Mutex::new(State {
                     segments: VecDeque::new(),
                     number,

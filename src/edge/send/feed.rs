@@ -66,7 +66,7 @@ impl Feed {
         passage: Arc<Passage>,
         phase: watch::Receiver<Phase>,
         journal: Arc<Journal>,
-        ) -> Self {
+    ) -> Self {
         let source = Source::of(place.stream);
         Self {
             reader: Reader::from(place.next()),

@@ -47,7 +47,10 @@ impl Lane {
         let mut last = None;
         while let Some(record) = self.feed.next().await {
             let Some(request) = record::outgoing(&record) else {
-                tracing::error!(sequence = record.head.sequence, "a derived request in the journal is malformed");
+                tracing::error!(
+                    sequence = record.head.sequence,
+                    "a derived request in the journal is malformed"
+                );
                 self.feed.place.skip();
                 continue;
             };

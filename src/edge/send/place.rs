@@ -56,12 +56,7 @@ impl Place {
             start
         });
         let state = State { next, hand: None, early: BTreeSet::new(), asked: None, closed: false };
-        Self {
-            journal: Arc::clone(journal),
-            target: target.to_owned(),
-            stream,
-            state: Mutex::new(state),
-        }
+        Self { journal: Arc::clone(journal), target: target.to_owned(), stream, state: Mutex::new(state) }
     }
 
     /// Where the lane has to read on.

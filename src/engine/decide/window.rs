@@ -92,6 +92,16 @@ mod tests {
     }
 
     #[test]
+    fn only_counts_that_can_be_are_read_back() {
+        let read = |outside: u8, total: u8| {
+            let window = TriggerWindow { current: -7, total: [total; 16], outside: [outside; 16] };
+            postcard::from_bytes::<TriggerWindow>(&postcard::to_allocvec(&window).expect("it can be written"))
+        };
+        assert_eq!(read(3, 200).expect("3 of 200 are fine").outside, [3; 16]);
+        assert!(read(200, 200).is_ok() && read(201, 200).is_err());
+    }
+
+    #[test]
     fn the_ends_of_time_do_no_harm() {
         shares(300_000, &[(i64::MIN, true), (i64::MAX, true), (i64::MIN, false)]);
     }

@@ -141,3 +141,66 @@ impl Rebuild {
         Ok(self.table)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::MetricKind;
+
+    fn entry(number: u32) -> Entry {
+        Entry {
+            hash: SeriesHash(number.into()),
+            newest: None,
+            arrival: 0,
+            generation: 0,
+            said: MetricKind::Unknown,
+            signals: Box::default(),
+        }
+    }
+
+    /// Puts series 1, 2, … into `slots` and says which slots are found empty afterwards.
+    fn rebuilt(free: &[u32], slots: &[u32], sweep_at: u32) -> Result<Vec<bool>, Misplaced> {
+        let limits = SeriesLimits { series_max: 9, new_series_per_second: 9, idle_eviction_ms: 9 };
+        let mut rebuild = Rebuild::new(&limits, 1, Pace { tokens: 0.0, refilled: 0, sweep_at });
+        free.iter().for_each(|&slot| rebuild.free(slot));
+        for (&slot, number) in slots.iter().zip(1..) {
+            rebuild.put(slot, entry(number))?;
+        }
+        let table = rebuild.finish()?;
+        assert_eq!(table.len(), slots.len());
+        assert!((1..=slots.len() as u128).all(|number| table.find(SeriesHash(number)).is_some()));
+        Ok(table.slots.iter().map(Option::is_none).collect())
+    }
+
+    #[test]
+    fn free_slots_stand_between_series_and_behind_them() {
+        assert_eq!(rebuilt(&[], &[], 0), Ok(vec![]));
+        assert_eq!(rebuilt(&[], &[0, 1], 1), Ok(vec![false, false]));
+        assert_eq!(rebuilt(&[4, 0, 2], &[1, 3], 4), Ok(vec![true, false, true, false, true]));
+    }
+
+    #[test]
+    fn slots_that_cannot_be_are_refused() {
+        let check = |free: &[u32], slots: &[u32], sweep_at, why| {
+            assert_eq!(rebuilt(free, slots, sweep_at), Err(why), "{free:?} {slots:?}");
+        };
+        check(&[], &[1, 0], 0, Misplaced::Slot);
+        check(&[], &[0, 0], 0, Misplaced::Slot);
+        check(&[], &[1], 0, Misplaced::Slot);
+        check(&[0, 1], &[u32::MAX], 0, Misplaced::Slot);
+        check(&[0], &[0], 0, Misplaced::Free);
+        check(&[0, 0], &[2], 0, Misplaced::Free);
+        check(&[9], &[1], 0, Misplaced::Free);
+        check(&[], &[0], 1, Misplaced::Sweep);
+    }
+
+    #[test]
+    fn a_series_is_known_once() {
+        let limits = SeriesLimits { series_max: 9, new_series_per_second: 9, idle_eviction_ms: 9 };
+        let mut rebuild = Rebuild::new(&limits, 1, Pace { tokens: 0.0, refilled: 0, sweep_at: 0 });
+        assert_eq!(rebuild.put(0, entry(1)), Ok(()));
+        assert_eq!(rebuild.put(1, entry(1)), Err(Misplaced::Twice));
+        assert_eq!(rebuild.ignore(SeriesHash(7)), Ok(()));
+        assert_eq!(rebuild.ignore(SeriesHash(7)), Err(Misplaced::Ignored));
+    }
+}

@@ -168,7 +168,9 @@ impl Machine {
         let fate = match (self.weather, operation) {
             _ if struck => Fate::Struck,
             (Weather::Dead, _) => Fate::Failed(io::ErrorKind::ReadOnlyFilesystem),
-            (Weather::Full, Operation::Create | Operation::Append) => Fate::Failed(io::ErrorKind::StorageFull),
+            (Weather::Full, Operation::Create | Operation::Append) => {
+                Fate::Failed(io::ErrorKind::StorageFull)
+            }
             (Weather::Flaky, _) if self.dice.once_in(8) => Fate::Failed(io::ErrorKind::Other),
             _ => Fate::Done,
         };
@@ -345,7 +347,11 @@ impl File for Opened {
 
 impl std::fmt::Debug for Machine {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Machine").field("boot", &self.boot).field("names", &self.names).finish_non_exhaustive()
+        formatter
+            .debug_struct("Machine")
+            .field("boot", &self.boot)
+            .field("names", &self.names)
+            .finish_non_exhaustive()
     }
 }
 
