@@ -98,7 +98,11 @@ pub fn recover(
     let mut judges = match &recorded {
         Some(recorded) => {
             let judges = begin_with(&journal, snapshots, (oldest.as_deref(), recorded), &mut report)?;
-            replay(&journal, judges, (journal.end(), replaying), &mut report)?
+            // Nobody heals the journal yet: an error of the disk is one of the start.
+            journal.abandon();
+            let judges = replay(&journal, judges, (journal.end(), replaying), &mut report)?;
+            journal.resume()?;
+            judges
         }
         None => (0..wanted.shards()).map(|shard| Judge::new(shard, wanted, journal.end())).collect(),
     };

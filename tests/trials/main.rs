@@ -6,6 +6,7 @@ mod crash;
 mod ledger;
 mod load;
 mod outage;
+mod power;
 mod power_log;
 mod random;
 mod sim;

@@ -26,7 +26,7 @@ use super::names::Names;
 
 /// How the disk feels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Weather {
+pub(crate) enum Weather {
     /// Nothing fails.
     Fair,
     /// Any operation fails now and then.
@@ -39,7 +39,7 @@ pub enum Weather {
 
 /// The disk of a machine over all its starts.
 #[derive(Debug)]
-pub struct SimDisk(Arc<Mutex<Machine>>);
+pub(crate) struct SimDisk(Arc<Mutex<Machine>>);
 
 /// The disk as a process sees it, until that ends.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ enum Operation {
 
 impl SimDisk {
     /// An empty disk.
-    pub fn new(mut dice: Dice) -> Self {
+    pub(crate) fn new(mut dice: Dice) -> Self {
         let names = Names::new(dice.once_in(2));
         Self(Arc::new(Mutex::new(Machine {
             dice,
@@ -107,28 +107,33 @@ impl SimDisk {
     }
 
     /// The disk for the process that starts now. It is of no use after [`Self::lose_power`] and [`Self::kill`].
-    pub fn mount(&self) -> Arc<dyn Disk> {
+    pub(crate) fn mount(&self) -> Arc<dyn Disk> {
         let boot = lock(&self.0).boot;
         Arc::new(Mounted { machine: Arc::clone(&self.0), boot })
     }
 
     /// Changes how the disk feels.
-    pub fn turn(&self, weather: Weather) {
+    pub(crate) fn turn(&self, weather: Weather) {
         lock(&self.0).weather = weather;
     }
 
     /// Lets the power go within an operation that changes something: the next where `after` is 0.
-    pub fn strike_after(&self, after: u64) {
+    pub(crate) fn strike_after(&self, after: u64) {
         lock(&self.0).strike = Some(after);
     }
 
+    /// Lets the power stay on, after [`Self::strike_after`].
+    pub(crate) fn spare(&self) {
+        lock(&self.0).strike = None;
+    }
+
     /// Whether the power has gone; every operation fails then.
-    pub fn is_off(&self) -> bool {
+    pub(crate) fn is_off(&self) -> bool {
         lock(&self.0).off
     }
 
     /// Starts the machine anew after a loss of power. The disk is well.
-    pub fn lose_power(&self) {
+    pub(crate) fn lose_power(&self) {
         let machine = &mut *lock(&self.0);
         let Machine { names, images, dice, .. } = machine;
         names.lose_power(dice);
@@ -137,17 +142,17 @@ impl SimDisk {
     }
 
     /// Starts the process anew: nothing that it wrote is lost. The disk is well.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         lock(&self.0).restart();
     }
 
     /// How many operations did not do what they should.
-    pub fn faults(&self) -> u64 {
+    pub(crate) fn faults(&self) -> u64 {
         lock(&self.0).faults
     }
 
     /// How many operations there were, and a hash of them all.
-    pub fn trace(&self) -> (u64, u64) {
+    pub(crate) fn trace(&self) -> (u64, u64) {
         let machine = lock(&self.0);
         (machine.operations, machine.trace.digest())
     }

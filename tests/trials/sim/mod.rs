@@ -1,9 +1,11 @@
 //! Machines that lose power, deterministic from a seed, and how to try many.
 
-pub mod dice;
-pub mod disk;
+pub(crate) mod dice;
+pub(crate) mod disk;
 mod image;
 mod names;
+pub(crate) mod process;
+pub(crate) mod target;
 
 use std::fmt;
 use std::ops::Range;
@@ -14,25 +16,35 @@ use std::time::{Duration, Instant};
 
 /// What one schedule came to.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// Operations of the disk.
-    pub operations: u64,
+    pub(crate) operations: u64,
     /// Hash of all that happened.
-    pub hash: u64,
+    pub(crate) hash: u64,
+    /// Ends of a process, of a machine, and strikes at a start.
+    pub(crate) crashes: u64,
+    /// Requests that were acknowledged.
+    pub(crate) acknowledged: u64,
+    /// Requests that were refused, or never got an answer.
+    pub(crate) refused: u64,
+    /// Derived requests that targets got.
+    pub(crate) delivered: u64,
+    /// Of them, those that came more than once.
+    pub(crate) duplicates: u64,
 }
 
 /// What many schedules came to.
 #[derive(Default, Debug)]
-pub struct Total {
+pub(crate) struct Total {
     seeds: u64,
-    operations: u64,
+    sum: Found,
     took: Duration,
     /// Seeds that showed a fault, and which.
-    pub failed: Vec<(u64, String)>,
+    pub(crate) failed: Vec<(u64, String)>,
 }
 
 /// The seeds that the environment asks for: a number of them, or one alone as `=7`.
-pub fn seeds_from(variable: &str, default: u64) -> Range<u64> {
+pub(crate) fn seeds_from(variable: &str, default: u64) -> Range<u64> {
     let value = std::env::var(variable).unwrap_or_default();
     let number = |text: &str| text.parse::<u64>().ok();
     match value.strip_prefix('=').and_then(number) {
@@ -42,7 +54,7 @@ pub fn seeds_from(variable: &str, default: u64) -> Range<u64> {
 }
 
 /// Tries every seed, on two threads.
-pub fn trial_all<F>(seeds: Range<u64>, run: F) -> Total
+pub(crate) fn trial_all<F>(seeds: Range<u64>, run: F) -> Total
 where
     F: Fn(u64) -> Result<Found, String> + Sync,
 {
@@ -72,7 +84,14 @@ where
 impl Total {
     fn add(&mut self, seed: u64, found: Result<Found, String>) {
         match found {
-            Ok(found) => self.operations += found.operations,
+            Ok(found) => {
+                self.sum.operations += found.operations;
+                self.sum.crashes += found.crashes;
+                self.sum.acknowledged += found.acknowledged;
+                self.sum.refused += found.refused;
+                self.sum.delivered += found.delivered;
+                self.sum.duplicates += found.duplicates;
+            }
             Err(why) => self.failed.push((seed, why)),
         }
     }
@@ -81,8 +100,13 @@ impl Total {
 impl fmt::Display for Total {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rate = self.seeds as f64 / self.took.as_secs_f64().max(1e-9);
-        write!(formatter, "{} seeds, {} disk operations", self.seeds, self.operations)?;
-        writeln!(formatter, ", {rate:.0} seeds/s, {} failed", self.failed.len())?;
+        let Found { operations, crashes, acknowledged, refused, delivered, duplicates, .. } = self.sum;
+        write!(formatter, "{} seeds, {rate:.0} seeds/s, {operations} disk operations", self.seeds)?;
+        if crashes > 0 {
+            write!(formatter, ", {crashes} crashes, {acknowledged} acknowledged, {refused} refused")?;
+            write!(formatter, ", {delivered} delivered, {duplicates} twice")?;
+        }
+        writeln!(formatter, ", {} failed", self.failed.len())?;
         self.failed.iter().take(10).try_for_each(|(seed, why)| writeln!(formatter, "  seed {seed}: {why}"))
     }
 }
