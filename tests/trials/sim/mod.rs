@@ -81,6 +81,15 @@ where
     total
 }
 
+/// How many seeds it takes to find a fault whose description has `what` in it.
+pub(crate) fn seeds_until<F>(what: &str, seeds: Range<u64>, run: F) -> Option<u64>
+where
+    F: Fn(u64) -> Result<Found, String>,
+{
+    let found = seeds.clone().find(|seed| run(*seed).is_err_and(|why| why.contains(what)));
+    found.map(|seed| seed - seeds.start + 1)
+}
+
 impl Total {
     fn add(&mut self, seed: u64, found: Result<Found, String>) {
         match found {
