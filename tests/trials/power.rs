@@ -70,7 +70,7 @@ fn body(dice: &mut Dice, now: i64) -> Vec<u8> {
             builder.push(&[&labels], Sample { timestamp: now, value });
         }
     }
-    let filling = if dice.once_in(8) { dice.below(30) } else { 0 };
+    let filling = if dice.once_in(6) { dice.below(30) } else { 0 };
     for _ in 0..filling {
         let noise: String = (0..250).map(|_| format!("{:016x}", dice.throw())).collect();
         let labels =
@@ -132,10 +132,17 @@ impl Trial {
         if self.process.journal.sync().is_ok() {
             self.targets.iter_mut().for_each(Target::settle);
             if heals {
+                self.found.heals += 1;
                 self.reconcile()?;
             }
         }
         Ok(())
+    }
+
+    fn trim(&mut self) {
+        let first = self.process.journal.first();
+        self.process.trim();
+        self.found.trims += u64::from(self.process.journal.first() > first);
     }
 
     fn is_broken(&self) -> bool {
@@ -177,13 +184,14 @@ impl Trial {
     /// A shard takes its next record, if there is one. False where there is none.
     fn judge(&mut self, shard: usize) -> Result<bool, String> {
         let waiting = self.process.next(shard)..self.process.shown();
-        if waiting.is_empty() || self.inputs.range(waiting).next().is_none() {
+        // On a disk that fails it would wait.
+        if waiting.is_empty() || self.is_broken() || self.inputs.range(waiting).next().is_none() {
             return Ok(false);
         }
         let parts = self.process.judge(shard);
         self.note(2, parts);
         if self.is_broken() {
-            // It would wait for the disk, and this thread cannot.
+            // It failed meanwhile, and this thread cannot wait for it.
             self.crash()?;
         }
         Ok(true)
@@ -215,7 +223,10 @@ impl Trial {
                 self.disks[0].strike_after(self.dice.below(12) as u64);
             }
             match Process::start(&self.disks, &self.setup, self.now) {
-                Ok(process) => self.process = process,
+                Ok(process) => {
+                    self.found.replayed += process.replayed;
+                    self.process = process;
+                }
                 Err(_) if self.disks[0].is_off() => continue,
                 Err(why) => return Err(format!("the start failed: {why}")),
             }
@@ -229,7 +240,9 @@ impl Trial {
         match self.dice.below(64) {
             0 => self.crash()?,
             1 => self.disks[which].strike_after(self.dice.below(20) as u64),
-            2 => self.disks[which].turn([Weather::Flaky, Weather::Full, Weather::Dead][self.dice.below(3)]),
+            2 | 13 => {
+                self.disks[which].turn([Weather::Flaky, Weather::Full, Weather::Dead][self.dice.below(3)])
+            }
             3..7 => self.disks.iter().for_each(|disk| disk.turn(Weather::Fair)),
             7..9 => {
                 let mood = [Mood::Up, Mood::Down, Mood::Refusing, Mood::Mute, Mood::Up][self.dice.below(5)];
@@ -240,8 +253,8 @@ impl Trial {
                 self.sync()?;
                 self.process.save(which);
             }
-            12 => self.process.trim(),
-            13..22 => self.sync()?,
+            12 => self.trim(),
+            14..22 => self.sync()?,
             22..36 => drop(self.judge(which)?),
             36..52 => {
                 let lane = self.dice.below(self.process.lanes());

@@ -23,6 +23,12 @@ pub(crate) struct Found {
     pub(crate) hash: u64,
     /// Ends of a process, of a machine, and strikes at a start.
     pub(crate) crashes: u64,
+    /// How often the journal went on after an error.
+    pub(crate) heals: u64,
+    /// How often the journal's begin was let go.
+    pub(crate) trims: u64,
+    /// Records that engines took once more.
+    pub(crate) replayed: u64,
     /// Requests that were acknowledged.
     pub(crate) acknowledged: u64,
     /// Requests that were refused, or never got an answer.
@@ -90,17 +96,24 @@ where
     found.map(|seed| seed - seeds.start + 1)
 }
 
+impl Found {
+    fn add(&mut self, other: &Self) {
+        self.operations += other.operations;
+        self.crashes += other.crashes;
+        self.heals += other.heals;
+        self.trims += other.trims;
+        self.replayed += other.replayed;
+        self.acknowledged += other.acknowledged;
+        self.refused += other.refused;
+        self.delivered += other.delivered;
+        self.duplicates += other.duplicates;
+    }
+}
+
 impl Total {
     fn add(&mut self, seed: u64, found: Result<Found, String>) {
         match found {
-            Ok(found) => {
-                self.sum.operations += found.operations;
-                self.sum.crashes += found.crashes;
-                self.sum.acknowledged += found.acknowledged;
-                self.sum.refused += found.refused;
-                self.sum.delivered += found.delivered;
-                self.sum.duplicates += found.duplicates;
-            }
+            Ok(found) => self.sum.add(&found),
             Err(why) => self.failed.push((seed, why)),
         }
     }
@@ -109,11 +122,13 @@ impl Total {
 impl fmt::Display for Total {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rate = self.seeds as f64 / self.took.as_secs_f64().max(1e-9);
-        let Found { operations, crashes, acknowledged, refused, delivered, duplicates, .. } = self.sum;
-        write!(formatter, "{} seeds, {rate:.0} seeds/s, {operations} disk operations", self.seeds)?;
-        if crashes > 0 {
-            write!(formatter, ", {crashes} crashes, {acknowledged} acknowledged, {refused} refused")?;
-            write!(formatter, ", {delivered} delivered, {duplicates} twice")?;
+        let sum = &self.sum;
+        write!(formatter, "{} seeds, {rate:.0} seeds/s, {} disk operations", self.seeds, sum.operations)?;
+        if sum.crashes > 0 {
+            write!(formatter, ", {} crashes, {} heals, {} trims", sum.crashes, sum.heals, sum.trims)?;
+            write!(formatter, ", {} replayed, {} acknowledged", sum.replayed, sum.acknowledged)?;
+            write!(formatter, ", {} refused, {} delivered", sum.refused, sum.delivered)?;
+            write!(formatter, ", {} more than once", sum.duplicates)?;
         }
         writeln!(formatter, ", {} failed", self.failed.len())?;
         self.failed.iter().take(10).try_for_each(|(seed, why)| writeln!(formatter, "  seed {seed}: {why}"))

@@ -26,6 +26,8 @@ pub(crate) struct Process {
     judges: Vec<Judge>,
     snapshots: Snapshots,
     lanes: Vec<Lane>,
+    /// Records that were taken once more at the start.
+    pub(crate) replayed: u64,
 }
 
 /// What of one stream goes to one target.
@@ -69,7 +71,7 @@ impl Process {
             (0..setup.rules.shards).map(move |stream| Lane::start(journal, (target, name), stream))
         });
         let lanes = lanes.collect();
-        Ok(Self { journal, judges, snapshots, lanes })
+        Ok(Self { journal, judges, snapshots, lanes, replayed: report.replayed })
     }
 
     /// Takes a request as a receiver does, and returns it as the log has it. `None` where it was refused.
