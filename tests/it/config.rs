@@ -163,6 +163,8 @@ fn what_is_no_yaml_is_reported_with_its_line() {
         ("limits: &one {}\nmonitors: *one", "1: anchors and aliases are refused"),
         ("listen: !!str x", "1: tags are refused"),
         ("{[]: x}", "1: a key must be a single value"),
+        // The parser finds this in a line 3, which is none; found by fuzzing.
+        ("a: 1\nbad", "2: invalid YAML: simple key expected"),
         ("journal:\n---\nlimits:", "2: more than one document"),
         (&format!("a:\n {}", "- ".repeat(100)), "2: more than 128 columns of indentation"),
     ] {

@@ -1,6 +1,5 @@
 //! Histograms made up at random, good and bad, and a plain reading of which are which.
 
-
 use promantis::wire::prompb::v2;
 use promantis::wire::prompb::v2::histogram::{Count, ZeroCount};
 use proptest::collection::vec;
