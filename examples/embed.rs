@@ -8,7 +8,8 @@ use promantis::app::{App, Origin, Source};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let source = Source { origin: Origin::Defaults, listen: Some("127.0.0.1:0".parse()?) };
+    let source =
+        Source { origin: Origin::Text("journal: {path: memory}"), listen: Some("127.0.0.1:0".parse()?) };
     let app = App::start(source.load()?, source).await?;
     let addr = app.addr();
     let answer = tokio::task::spawn_blocking(move || -> std::io::Result<String> {

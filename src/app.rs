@@ -1,35 +1,40 @@
 //! Composition root: builds every room, joins them, and takes them down in order.
 
+mod filling;
+mod keeper;
 mod reload;
+mod storage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::task::JoinHandle;
 
 use crate::config::{self, Config, ConfigErrors};
 use crate::edge::api::Api;
-use crate::edge::clock::unix_ms;
-use crate::edge::journal::{Entry, Journal};
+use crate::edge::disk::Locked;
+use crate::edge::journal::{Rules, Syncing};
 use crate::edge::receive::Receiver;
 use crate::edge::recent::Recent;
-use crate::edge::send::Targets;
+use crate::edge::send::{Specs, Targets};
 use crate::edge::serve::routes::Routes;
 use crate::edge::serve::{Bound, Server};
 use crate::edge::shards::{Shards, Surroundings};
 use crate::edge::telemetry::Metrics;
+use keeper::Keeper;
 use reload::Reloader;
+use storage::Storage;
 
+/// How long a stop may take in all.
+const STOP_MAX: Duration = Duration::from_secs(9);
 /// How long requests in flight may take to end after a stop was asked for: a little more than a connection that
 /// has sent nothing yet may take to send its head.
 const REQUEST_GRACE: Duration = Duration::from_secs(6);
-/// How long derived samples may take to reach their targets then.
-const DELIVERY_GRACE: Duration = Duration::from_secs(10);
-/// How often time passes for engines that get no request.
-const TICK: Duration = Duration::from_secs(1);
+/// How long derived samples may take to reach their targets then, where the journal has those that do not.
+const DELIVERY_GRACE: Duration = Duration::from_secs(2);
 
 /// Where a configuration comes from, at the start and at every reload.
 #[derive(Clone, Default, Debug)]
@@ -79,38 +84,41 @@ pub struct App {
     server: Bound,
     around: Surroundings,
     shards: Shards,
+    syncing: Syncing,
     reloader: Arc<Reloader>,
-    ticker: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+    _locked: Option<Locked>,
 }
 
 impl App {
     /// Starts everything that `config` describes. `source` is where it came from, read again on reload.
     ///
     /// # Errors
-    /// When the address cannot be listened on, or the system gives no thread.
+    /// When the journal cannot be used, the address cannot be listened on, or the system gives no thread.
     pub async fn start(config: Config, source: Source) -> anyhow::Result<Self> {
-        let shards = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = std::thread::available_parallelism().map_or(1, usize::from).min(SHARDS_MAX);
         let metrics = Arc::new(Metrics::new());
-        let around = Surroundings {
-            journal: Journal::new(config.journal_max_bytes, shards, Arc::clone(&metrics)),
-            targets: Arc::new(Targets::start(config.targets.clone(), shards, Arc::clone(&metrics))),
-            recent: Recent::new(shards),
-            metrics: Arc::clone(&metrics),
+        let recent = Recent::new(shards);
+        let rules = reload::rules(&config, shards as u16);
+        let storage = open(config.clone(), rules, recent.clone(), Arc::clone(&metrics)).await?;
+        let Storage { journal, judges, saving, syncing, last_arrival, locked } = storage;
+        let targets = Targets::start(specs(&config), Arc::clone(&journal), Arc::clone(&metrics));
+        let around = Surroundings { journal, targets: Arc::new(targets), recent, metrics };
+        let threads = Shards::start(judges, &around, saving.as_ref()).context("start the shard threads")?;
+        if let (Some(spec), Some(last)) = (&config.history, last_arrival) {
+            filling::fill(spec, &config.plan, &around.journal, last).await;
+        }
+        let keeper = Keeper {
+            around: around.clone(),
+            snapshots: saving.map(|saving| saving.snapshots),
+            shards,
+            max_age: config.journal.max_age,
         };
-        let threads = Shards::start(shards, &config.plan, &around).context("start the shard threads")?;
-        let receiver =
-            Receiver::new(config.receive.clone(), Arc::clone(&around.journal), Arc::clone(&metrics));
-        let (listen, receive) = (config.listen, config.receive.clone());
-        let api = Api::new(around.recent.clone(), Arc::clone(&metrics));
-        let reloader = Arc::new(Reloader::new(config, source, around.clone()));
-        let reload = Arc::clone(&reloader);
-        let routes = Routes::new(receiver, metrics, Arc::new(move || reload.reload()));
-        let server = Server::start(&listen.to_string(), &receive, api.mount(routes)).await;
-        let server = server.inspect_err(|_| around.journal.close())?;
-        let ticker = tokio::spawn(tick(Arc::clone(&around.journal)));
+        let (server, reloader) = serve(config, source, &around, shards as u16).await?;
+        let keeper = tokio::spawn(keeper.run());
         server.set_ready();
         tracing::info!(listen = %server.addr, shards, "promantis is ready");
-        Ok(Self { server, around, shards: threads, reloader, ticker })
+        Ok(Self { server, around, shards: threads, syncing, reloader, keeper, _locked: locked })
     }
 
     /// Where it listens.
@@ -131,16 +139,22 @@ impl App {
         self.reloader.reload()
     }
 
-    /// Stops: takes no more requests, judges what was accepted, sends what was derived.
+    /// Stops, within ten seconds: takes no more requests, judges what was accepted, sends what was derived. What
+    /// could not be sent by then stays in the journal, if that lasts.
     pub async fn stop(self) {
         tracing::info!("stopping: no more requests are taken");
-        self.server.shutdown(REQUEST_GRACE).await;
-        self.ticker.abort();
-        self.around.journal.close();
-        let shards = self.shards;
+        let Self { server, around, shards, syncing, keeper, .. } = self;
+        let deadline = Instant::now() + STOP_MAX;
+        server.shutdown(REQUEST_GRACE).await;
+        keeper.abort();
+        around.journal.close();
+        around.journal.abandon();
         // The threads end because the journal is closed; nothing here can make waiting fail.
         let _ = tokio::task::spawn_blocking(move || shards.join()).await;
-        let lost = self.around.targets.drain(DELIVERY_GRACE).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let lasting = around.journal.is_durable();
+        let lost = around.targets.drain(if lasting { left.min(DELIVERY_GRACE) } else { left }).await;
+        let _ = tokio::task::spawn_blocking(move || syncing.join()).await;
         if lost > 0 {
             tracing::warn!(samples = lost, "derived samples were not delivered before the deadline");
         }
@@ -148,12 +162,38 @@ impl App {
     }
 }
 
-async fn tick(journal: Arc<Journal>) {
-    let mut interval = tokio::time::interval(TICK);
-    loop {
-        interval.tick().await;
-        if journal.append(unix_ms(), Entry::Tick).is_err() {
-            return;
-        }
-    }
+/// Shards at most: their number is two bytes in the journal, and far fewer are of use.
+const SHARDS_MAX: usize = 1024;
+
+async fn open(
+    config: Config,
+    rules: Rules,
+    recent: Recent,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Storage> {
+    let opened = tokio::task::spawn_blocking(move || Storage::open(&config, &rules, &recent, &metrics));
+    opened.await.context("open the journal")?
+}
+
+/// Everybody that is sent to.
+fn specs(config: &Config) -> Specs {
+    Specs { remote_write: config.targets.clone(), forward: config.forward.clone() }
+}
+
+async fn serve(
+    config: Config,
+    source: Source,
+    around: &Surroundings,
+    shards: u16,
+) -> anyhow::Result<(Bound, Arc<Reloader>)> {
+    let metrics = Arc::clone(&around.metrics);
+    let receiver = Receiver::new(config.receive.clone(), Arc::clone(&around.journal), Arc::clone(&metrics));
+    let (listen, receive) = (config.listen, config.receive.clone());
+    let api = Api::new(around.recent.clone(), Arc::clone(&metrics));
+    let reloader = Arc::new(Reloader::new(config, source, around.clone(), shards));
+    let reload = Arc::clone(&reloader);
+    let routes = Routes::new(receiver, metrics, Arc::new(move || reload.reload()));
+    let server = Server::start(&listen.to_string(), &receive, api.mount(routes)).await;
+    let server = server.inspect_err(|_| around.journal.close())?;
+    Ok((server, reloader))
 }

@@ -4,8 +4,11 @@
 //! anywhere. Rooms of the program get checked types only; nothing in a [`Config`] can be invalid.
 
 mod file;
+mod history;
+mod journal;
 mod monitors;
 mod reader;
+mod remote;
 mod secret;
 mod targets;
 mod units;
@@ -16,7 +19,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::edge::limits::ReceiveLimits;
+use crate::edge::history::HistorySpec;
+use crate::edge::limits::{JournalSettings, ReceiveLimits};
 use crate::edge::send::spec::TargetSpec;
 use crate::engine::monitor::{Plan, SeriesLimits};
 use reader::{FILE_BYTES_MAX, Place, Problems};
@@ -33,10 +37,15 @@ pub struct Config {
     pub plan: Arc<Plan>,
     /// What bounds the receiving side.
     pub receive: ReceiveLimits,
-    /// Bytes of accepted requests that may wait for an engine.
-    pub journal_max_bytes: usize,
+    /// Where accepted requests are kept, and how safely.
+    pub journal: JournalSettings,
     /// Where derived samples go; empty: nowhere.
     pub targets: Vec<TargetSpec>,
+    /// Where accepted requests are passed on to, byte for byte; empty: nowhere. Names are unique among these and
+    /// `targets`.
+    pub forward: Vec<TargetSpec>,
+    /// Who is asked for what came while nobody listened; `None`: gaps stay.
+    pub history: Option<HistorySpec>,
 }
 
 /// Why a configuration cannot be used: every error in it, in the order of the file.
@@ -63,21 +72,40 @@ pub struct ConfigError {
 
 /// Reads the file at `path`; without a path, every default. Relative paths in it start at its folder.
 ///
-/// Reads the files of secrets, too. Fails with all errors at once.
+/// Reads the files of secrets, too, and the environment variable `PROMETHEUS_URL`, which stands in for `history.url`.
+/// Fails with all errors at once.
 pub fn load(path: Option<&Path>) -> Result<Config, ConfigErrors> {
-    let Some(path) = path else { return parse("") };
+    let prometheus_url = std::env::var(history::URL_VARIABLE).ok();
+    let prometheus_url = prometheus_url.as_deref();
+    let Some(path) = path else { return parse_with("", prometheus_url) };
     let name = path.display().to_string();
     let text = read(path).map_err(|message| {
         let error = ConfigError { line: 0, path: String::new(), message };
         ConfigErrors { file: name.clone(), errors: vec![error] }
     })?;
     let base = path.parent().unwrap_or(Path::new(""));
-    check(&text, base).map_err(|errors| ConfigErrors { file: name, errors })
+    check(&text, Around { base, prometheus_url }).map_err(|errors| ConfigErrors { file: name, errors })
 }
 
 /// Reads the text of a file; empty text is every default. Relative paths in it start at the working directory.
+/// Whatever the environment says of Prometheus is not looked at.
 pub fn parse(text: &str) -> Result<Config, ConfigErrors> {
-    check(text, Path::new("")).map_err(|errors| ConfigErrors { file: "configuration".to_owned(), errors })
+    parse_with(text, None)
+}
+
+/// The same; where `history.url` is not written, `prometheus_url` stands in for it.
+pub fn parse_with(text: &str, prometheus_url: Option<&str>) -> Result<Config, ConfigErrors> {
+    let around = Around { base: Path::new(""), prometheus_url };
+    check(text, around).map_err(|errors| ConfigErrors { file: "configuration".to_owned(), errors })
+}
+
+/// What surrounds the text of a file.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    /// Where relative paths start.
+    base: &'a Path,
+    /// What the environment says of Prometheus.
+    prometheus_url: Option<&'a str>,
 }
 
 /// At most one byte more than a file may have: enough to see that it is too big.
@@ -92,38 +120,29 @@ fn read(path: &Path) -> Result<String, String> {
     })
 }
 
-fn check(text: &str, base: &Path) -> Result<Config, Vec<ConfigError>> {
+fn check(text: &str, around: Around<'_>) -> Result<Config, Vec<ConfigError>> {
     let node = reader::load(text).map_err(|error| vec![error])?;
     let problems = Problems::default();
-    let config = whole(&Place::top(&node, &problems), base);
+    let config = whole(&Place::top(&node, &problems), around);
     let errors = problems.into_sorted();
     if errors.is_empty() { Ok(config) } else { Err(errors) }
 }
 
-fn whole(top: &Place<'_>, base: &Path) -> Config {
+fn whole(top: &Place<'_>, Around { base, prometheus_url }: Around<'_>) -> Config {
     top.check_keys();
-    let (journal, limits) = (top.get("journal"), top.get("limits"));
-    journal.check_keys();
+    let limits = top.get("limits");
     limits.check_keys();
-    journal.get("path").read(|path| match path {
-        "memory" => Ok(()),
-        other => Err(format!("`{other}` is not available, only `memory` is")),
-    });
     let receive = receive_limits(&limits);
-    let journal_max_bytes = journal.get("max_bytes").read(units::bytes);
-    if journal_max_bytes < receive.decoded_bytes_max {
-        let least = receive.decoded_bytes_max;
-        journal
-            .get("max_bytes")
-            .fail(format!("{journal_max_bytes} is below `limits.decoded_bytes` of {least}"));
-    }
     let plan = Plan { monitors: monitors::read(&top.get("monitors")), limits: series_limits(&limits) };
+    let targets = targets::read(&top.get("remote_write"), &top.get("forward"), base);
     Config {
         listen: top.get("listen").read(address),
         plan: Arc::new(plan),
+        journal: journal::read(&top.get("journal"), base, receive.decoded_bytes_max),
         receive,
-        journal_max_bytes,
-        targets: targets::read(&top.get("remote_write"), base),
+        targets: targets.remote_write,
+        forward: targets.forward,
+        history: history::read(&top.get("history"), base, prometheus_url),
     }
 }
 

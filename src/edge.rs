@@ -4,13 +4,19 @@
 
 pub mod api;
 pub mod clock;
+pub mod disk;
+pub mod history;
 pub mod journal;
+pub mod judge;
 pub mod limits;
+pub mod log;
+mod outgoing;
 pub mod receive;
 pub mod recent;
+pub mod recovery;
 pub mod scrape;
 pub mod send;
 pub mod serve;
 pub mod shards;
-
+pub mod snapshot;
 pub mod telemetry;

@@ -4,8 +4,8 @@
 //! socket, no file, no thread, no log: the same input gives the same output, byte for byte. An engine
 //! owns the series whose hash falls to its shard and passes over all others.
 //!
-//! One sample's way: `table` (is it known?) → [`select`] (once per series) → [`transform`] → [`bank`]
-//! (score) → [`decide`] → [`bank`] (learn) → [`mod@derive`].
+//! One sample's way: `replicas` (does its sender count?) → `table` (is it known?) → [`select`] (once per
+//! series) → [`transform`] → [`bank`] (score) → [`decide`] → [`bank`] (learn) → [`mod@derive`].
 
 pub mod bank;
 pub mod baseline;
@@ -15,26 +15,32 @@ pub mod detect;
 mod families;
 pub mod forecast;
 pub mod monitor;
+mod replicas;
+mod reshard;
 pub mod select;
 mod signal;
 pub mod sink;
+pub mod snapshot;
 mod table;
 pub mod transform;
 
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::series::{Batch, LabelRun, MetricKind, Series};
 
 use derive::{PREFIX, Scratch};
 use families::Families;
 use monitor::{Monitor, Plan};
+use replicas::Replicas;
 use signal::Signal;
 use sink::Sink;
 use table::{Entry, Table};
 use transform::{Skip, Transform, admit};
 
 /// Which part of all series an engine owns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Shard {
     /// From 0.
     pub index: usize,
@@ -66,6 +72,7 @@ pub struct Engine {
     plan: Arc<Plan>,
     table: Table,
     families: Families,
+    replicas: Replicas,
     /// Raised when selection or types change; series of an older one are selected anew.
     generation: u32,
     flagged: i64,
@@ -78,6 +85,7 @@ impl Engine {
         Self {
             table: Table::new(&plan.limits, shard.count),
             families: Families::default(),
+            replicas: Replicas::default(),
             generation: 0,
             flagged: 0,
             scratch: Scratch::default(),
@@ -87,12 +95,21 @@ impl Engine {
     }
 
     /// Judges the samples of a batch that arrived at `arrival`, in Unix milliseconds.
+    ///
+    /// Of the replicas of a cluster one counts, and samples of the others are skipped. Metadata counts
+    /// whoever sends it.
     pub fn ingest(&mut self, batch: &Batch, arrival: i64, sink: &mut impl Sink) -> Counts {
         let mut counts = Counts::default();
         self.learn_families(batch);
+        let elected = self.replicas.elect(batch.sources(), arrival);
         for series in batch.iter() {
-            if series.hash.shard(self.shard.count) == self.shard.index {
+            if series.hash.shard(self.shard.count) != self.shard.index {
+                continue;
+            }
+            if elected.has(series.source) {
                 self.ingest_series(&series, arrival, sink, &mut counts);
+            } else {
+                counts.skip(Skip::Replica, series.samples.len() as u64);
             }
         }
         counts
@@ -105,6 +122,7 @@ impl Engine {
     /// bounded; every series is looked at within 64 calls.
     pub fn tick(&mut self, arrival: i64, sink: &mut impl Sink) -> Counts {
         let mut counts = Counts::default();
+        self.replicas.forget(arrival);
         let limits = self.plan.limits;
         let quiet_since = arrival.saturating_sub(limits.quiet_ms());
         let idle_since = arrival.saturating_sub(limits.idle_eviction_ms);
@@ -135,7 +153,8 @@ impl Engine {
             .collect();
         for entry in self.table.iter_mut() {
             let end = entry.newest.unwrap_or(i64::MIN);
-            entry.signals.retain_mut(|signal| {
+            let mut signals = std::mem::take(&mut entry.signals).into_vec();
+            signals.retain_mut(|signal| {
                 let old = &self.plan.monitors[signal.monitor as usize];
                 let Some(new) = moved[signal.monitor as usize] else {
                     self.flagged -= i64::from(signal.is_flagged());
@@ -145,12 +164,18 @@ impl Engine {
                 signal.monitor = new;
                 true
             });
+            entry.signals = signals.into();
         }
         self.table.limit(&plan.limits, self.shard.count);
         self.table.forget_ignored();
         self.generation = self.generation.wrapping_add(1);
         self.plan = plan;
         counts
+    }
+
+    /// Which part of all series it owns.
+    pub fn shard(&self) -> Shard {
+        self.shard
     }
 
     /// Monitored series.
@@ -171,8 +196,7 @@ impl Engine {
     /// Bytes that series hold on the heap. Walks all of them.
     pub fn heap_bytes(&self) -> usize {
         let series = self.table.iter().map(|entry| {
-            entry.signals.capacity() * size_of::<Signal>()
-                + entry.signals.iter().map(Signal::heap_bytes).sum::<usize>()
+            size_of_val(&*entry.signals) + entry.signals.iter().map(Signal::heap_bytes).sum::<usize>()
         });
         self.table.heap_bytes() + series.sum::<usize>()
     }
@@ -286,7 +310,7 @@ impl Engine {
         }
         let said = entry.said;
         entry.generation = generation;
-        let mut old = std::mem::take(&mut entry.signals);
+        let mut old = std::mem::take(&mut entry.signals).into_vec();
         let end = entry.newest.unwrap_or(i64::MIN);
         let kind = self.kind_of(series.labels.metric_name().unwrap_or_default(), said);
         let mut signals = Vec::new();
@@ -312,7 +336,7 @@ impl Engine {
             return Err(Skip::Unmonitored);
         }
         if let Some(entry) = self.table.get(slot) {
-            entry.signals = signals;
+            entry.signals = signals.into();
         }
         Ok(())
     }

@@ -7,9 +7,11 @@ mod hash;
 mod kind;
 mod labels;
 mod sample;
+mod source;
 
 pub use batch::{Batch, FamilyMetadata, Series};
 pub use hash::SeriesHash;
 pub use kind::MetricKind;
 pub use labels::{Label, LabelRun, LabelRunBuf, METRIC_NAME, push_label};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale_marker, stale_marker};
+pub use source::{CLUSTER, REPLICA, Source, Sources};

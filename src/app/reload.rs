@@ -1,12 +1,13 @@
 //! Hot reload: the whole file is taken, or nothing of it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Source;
 use crate::config::Config;
 use crate::edge::clock::unix_ms;
-use crate::edge::journal::Entry;
+use crate::edge::journal::Rules;
 use crate::edge::shards::Surroundings;
+use crate::engine::monitor::Plan;
 
 /// Knows the configuration in force and where it came from.
 #[derive(Debug)]
@@ -14,12 +15,13 @@ pub(super) struct Reloader {
     current: Mutex<Config>,
     source: Source,
     around: Surroundings,
+    shards: u16,
 }
 
 impl Reloader {
     /// Remembers the configuration that the process started with.
-    pub(super) fn new(config: Config, source: Source, around: Surroundings) -> Self {
-        let reloader = Self { current: Mutex::new(config), source, around };
+    pub(super) fn new(config: Config, source: Source, around: Surroundings, shards: u16) -> Self {
+        let reloader = Self { current: Mutex::new(config), source, around, shards };
         reloader.succeeded();
         reloader
     }
@@ -50,12 +52,16 @@ impl Reloader {
     }
 
     fn put_in_force(&self, old: &Config, new: Config) -> Result<Config, String> {
-        if old.plan != new.plan {
-            let entry = Entry::Plan(new.plan.clone());
-            self.around.journal.append(unix_ms(), entry).map_err(|full| full.to_string())?;
+        let rules = |config: &Config| rules(config, self.shards);
+        if rules(old) != rules(&new) {
+            let journal = &self.around.journal;
+            let appended = journal.append_rules(unix_ms(), Arc::new(rules(&new)));
+            let sequence = appended.map_err(|full| full.to_string())?;
+            journal.wait_settled(sequence).map_err(|unsettled| unsettled.to_string())?;
         }
-        if old.targets != new.targets {
-            self.around.targets.replace(new.targets.clone());
+        let specs = super::specs(&new);
+        if super::specs(old) != specs {
+            self.around.targets.replace(specs);
         }
         Ok(new)
     }
@@ -67,11 +73,18 @@ impl Reloader {
     }
 }
 
+/// What a configuration says of how records are judged.
+pub(super) fn rules(config: &Config, shards: u16) -> Rules {
+    let per_request = config.targets.iter().map(|target| target.max_samples_per_send).min();
+    let samples_per_request = u32::try_from(per_request.unwrap_or(0)).unwrap_or(u32::MAX);
+    Rules { plan: Plan::clone(&config.plan), shards, samples_per_request }
+}
+
 /// Says which settings differ that cannot change while the process runs.
 fn changeable(old: &Config, new: &Config) -> Result<(), String> {
     let fixed = [
         ("listen", old.listen != new.listen),
-        ("journal", old.journal_max_bytes != new.journal_max_bytes),
+        ("journal", old.journal != new.journal),
         ("limits of receiving", old.receive != new.receive),
     ];
     let changed: Vec<_> = fixed.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();

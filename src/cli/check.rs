@@ -7,7 +7,10 @@ use serde::Serialize;
 
 use super::{Failure, show};
 use crate::app::Source;
-use crate::config::derived_per_series;
+use crate::config::{Config, derived_per_series};
+use crate::edge::history::HistorySpec;
+use crate::edge::limits::{JournalSettings, Place, SyncMode};
+use crate::edge::send::spec::TargetSpec;
 
 /// What `check` can be told.
 #[derive(Args, Debug)]
@@ -27,7 +30,19 @@ pub(super) struct Options {
 struct Report {
     listen: std::net::SocketAddr,
     targets: Vec<String>,
+    forward: Vec<String>,
+    history: Option<String>,
+    journal: JournalReport,
     monitors: Vec<MonitorReport>,
+}
+
+#[derive(Serialize)]
+struct JournalReport {
+    /// The folder, or nothing where it is kept in memory.
+    path: Option<String>,
+    max_bytes: u64,
+    max_age_seconds: u64,
+    sync: &'static str,
 }
 
 #[derive(Serialize)]
@@ -43,17 +58,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         return Ok(show(&crate::config::reference())?);
     }
     let config = Source { origin: options.config.clone().into(), listen: None }.load()?;
-    let monitors = config.plan.monitors.iter().map(|monitor| MonitorReport {
-        name: monitor.name.clone(),
-        select: monitor.select.to_string(),
-        detectors: monitor.detectors.iter().map(|kind| kind.name()).collect(),
-        derived_series_per_source_series: derived_per_series(monitor),
-    });
-    let report = Report {
-        listen: config.listen,
-        targets: config.targets.iter().map(|target| target.shown_url()).collect(),
-        monitors: monitors.collect(),
-    };
+    let report = report(&config);
     let shown = if options.json {
         serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)? + "\n"
     } else {
@@ -62,12 +67,53 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     Ok(show(&shown)?)
 }
 
+fn report(config: &Config) -> Report {
+    let monitors = config.plan.monitors.iter().map(|monitor| MonitorReport {
+        name: monitor.name.clone(),
+        select: monitor.select.to_string(),
+        detectors: monitor.detectors.iter().map(|kind| kind.name()).collect(),
+        derived_series_per_source_series: derived_per_series(monitor),
+    });
+    let shown_urls = |targets: &[TargetSpec]| targets.iter().map(TargetSpec::shown_url).collect();
+    Report {
+        listen: config.listen,
+        targets: shown_urls(&config.targets),
+        forward: shown_urls(&config.forward),
+        history: config.history.as_ref().map(HistorySpec::shown_url),
+        journal: journal(&config.journal),
+        monitors: monitors.collect(),
+    }
+}
+
+fn journal(settings: &JournalSettings) -> JournalReport {
+    JournalReport {
+        path: match &settings.place {
+            Place::Memory => None,
+            Place::Folder(path) => Some(path.display().to_string()),
+        },
+        max_bytes: settings.max_bytes,
+        max_age_seconds: settings.max_age.as_secs(),
+        sync: match settings.sync {
+            SyncMode::Batch => "batch",
+            SyncMode::Interval => "interval",
+            SyncMode::Never => "never",
+        },
+    }
+}
+
 fn text(report: &Report) -> String {
     let writes = match report.targets.as_slice() {
         [] => "writes nowhere: derived series are kept in memory for queries".to_owned(),
         targets => format!("writes to {}", targets.join(", ")),
     };
     let mut text = format!("configuration is valid\nlistens on {}\n{writes}\n", report.listen);
+    if !report.forward.is_empty() {
+        text += &format!("forwards to {}\n", report.forward.join(", "));
+    }
+    text += &kept(&report.journal);
+    if let Some(history) = &report.history {
+        text += &format!("fills gaps from {history}\n");
+    }
     for monitor in &report.monitors {
         text += &format!(
             "monitor {:?} over {}: {} derived series per source series, by {}\n",
@@ -78,4 +124,10 @@ fn text(report: &Report) -> String {
         );
     }
     text
+}
+
+fn kept(journal: &JournalReport) -> String {
+    let JournalReport { path, max_bytes, max_age_seconds, sync } = journal;
+    let place = path.as_ref().map_or("in memory".to_owned(), |path| format!("in {path:?}, sync {sync}"));
+    format!("journal {place}, at most {max_bytes} bytes and {max_age_seconds} s\n")
 }

@@ -35,6 +35,9 @@ const DAY_MS: i64 = 86_400_000;
 
 /// What the demo configures, as anybody could write it.
 const CONFIGURATION: &str = r#"
+# Nothing of the demo is left behind.
+journal: {path: memory}
+
 monitors:
   # Everything, judged by the defaults.
   - name: default

@@ -12,7 +12,7 @@ use clap::Args;
 use tokio::time::MissedTickBehavior;
 
 use super::{Failure, Signals, load, runtime};
-use crate::app::{App, Source};
+use crate::app::{App, Origin, Source};
 use crate::edge::clock::unix_ms;
 use crate::edge::scrape::{Scraped, Scraper, Target};
 use crate::edge::shards::Surroundings;
@@ -55,7 +55,8 @@ pub(super) fn run(options: Options) -> Result<(), Failure> {
     let target = Target::new(&options.url, &options.job, options.interval);
     let target = target.map_err(|bad| Failure::Usage(bad.to_string()))?;
     let style = if options.json { Style::Json } else { Style::Text };
-    let source = Source { origin: options.config.into(), listen: Some(options.listen) };
+    let origin = options.config.map_or(Origin::Text(CONFIGURATION), Origin::File);
+    let source = Source { origin, listen: Some(options.listen) };
     let config = load(&source)?;
     runtime()?.block_on(async {
         let plan = Arc::clone(&config.plan);
@@ -73,6 +74,9 @@ pub(super) fn run(options: Options) -> Result<(), Failure> {
         watch.finish(options.count)
     })
 }
+
+/// Without a file nothing is left behind.
+const CONFIGURATION: &str = "journal: {path: memory}";
 
 /// Reads a positive duration such as `15s` or `1m 30s`.
 fn interval(text: &str) -> Result<Duration, String> {
@@ -130,7 +134,7 @@ impl Watch {
     /// Waits until the scrape is judged; not for ever, since the journal may have other writers.
     async fn settle(&self) {
         let deadline = Instant::now() + SETTLE_MAX;
-        while self.around.journal.bytes() > 0 && Instant::now() < deadline {
+        while self.around.journal.waiting_bytes() > 0 && Instant::now() < deadline {
             tokio::time::sleep(SETTLE_STEP).await;
         }
     }

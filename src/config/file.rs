@@ -27,7 +27,6 @@ keys! {
     "remote_write[].url" "" "Required. Where derived series are posted: `http://HOST[:PORT]/PATH`. Credentials do not belong here. Without any target, derived series are only kept in memory.";
     "remote_write[].name" "" "Value of the label `target` of our own metrics, 1 to 64 characters, unique. Left out: host, port and path of the URL.";
     "remote_write[].timeout" "30s" "How long one request may take. More than 0.";
-    "remote_write[].queue_bytes" "64MiB" "Bytes that may wait for this target; beyond it the oldest are dropped and counted. At least 1 byte.";
     "remote_write[].max_sample_age" "55m" "Older samples are dropped and counted instead of sent: a Prometheus without an out-of-order window refuses what is older than an hour. `0` sends them whatever their age.";
     "remote_write[].max_samples_per_send" "2000" "Samples in one request. At least 1.";
     "remote_write[].min_backoff" "30ms" "First pause before a retry; each further one is twice as long. More than 0.";
@@ -38,9 +37,36 @@ keys! {
     "remote_write[].basic_auth.password_env" "" "Environment variable with the password. Either this or `password_file`.";
     "remote_write[].bearer_token_file" "" "File with a bearer token; a relative path starts at the configuration file. Excludes `bearer_token_env` and `basic_auth`.";
     "remote_write[].bearer_token_env" "" "Environment variable with a bearer token. Excludes `bearer_token_file` and `basic_auth`.";
+    "remote_write[].when_full" "drop_oldest" "When the journal is full of what this target has not taken: `drop_oldest` drops and counts the oldest that waits for it, `hold_back` answers input with 503 until it has taken enough.";
 
-    "journal.path" "memory" "Where accepted requests wait for an engine. Only `memory` is available.";
-    "journal.max_bytes" "256MiB" "Bytes that may wait; beyond it requests are answered 503 and the sender tries again. At least `limits.decoded_bytes`.";
+    "forward[].url" "" "Required. Where accepted requests are passed on, byte for byte: `http://HOST[:PORT]/PATH`. Credentials do not belong here.";
+    "forward[].name" "" "Value of the label `target` of our own metrics, 1 to 64 characters, unique among `remote_write` and `forward`. Left out: host, port and path of the URL.";
+    "forward[].timeout" "30s" "How long one request may take. More than 0.";
+    "forward[].min_backoff" "30ms" "First pause before a retry; each further one is twice as long. More than 0.";
+    "forward[].max_backoff" "5s" "Longest pause before a retry. At least `min_backoff`.";
+    "forward[].headers" "" "Headers to send along, such as `X-Scope-OrgID: tenant`. Those that the protocol sets are refused. Left out: none.";
+    "forward[].basic_auth.username" "" "Required with `basic_auth`. Without colon.";
+    "forward[].basic_auth.password_file" "" "File with the password; a relative path starts at the configuration file. Either this or `password_env`.";
+    "forward[].basic_auth.password_env" "" "Environment variable with the password. Either this or `password_file`.";
+    "forward[].bearer_token_file" "" "File with a bearer token; a relative path starts at the configuration file. Excludes `bearer_token_env` and `basic_auth`.";
+    "forward[].bearer_token_env" "" "Environment variable with a bearer token. Excludes `bearer_token_file` and `basic_auth`.";
+    "forward[].when_full" "hold_back" "As for `remote_write`; the default keeps what nobody else has.";
+
+    "history.url" "" "Base address of a Prometheus, Mimir or VictoriaMetrics that has the samples, without `/api/v1`: `http://HOST[:PORT][/PREFIX]`. At the start it is asked for what came while promantis was away. Left out: the environment variable `PROMETHEUS_URL`; without that, gaps stay.";
+    "history.timeout" "30s" "How long one query may take. More than 0.";
+    "history.max_gap" "1h" "How much of a gap is filled; of a longer one, the newest part. More than 0.";
+    "history.headers" "" "Headers to send along, such as `X-Scope-OrgID: tenant`. Those that the client sets are refused. Left out: none.";
+    "history.basic_auth.username" "" "Required with `basic_auth`. Without colon.";
+    "history.basic_auth.password_file" "" "File with the password; a relative path starts at the configuration file. Either this or `password_env`.";
+    "history.basic_auth.password_env" "" "Environment variable with the password. Either this or `password_file`.";
+    "history.bearer_token_file" "" "File with a bearer token; a relative path starts at the configuration file. Excludes `bearer_token_env` and `basic_auth`.";
+    "history.bearer_token_env" "" "Environment variable with a bearer token. Excludes `bearer_token_file` and `basic_auth`.";
+
+    "journal.path" "data" "Folder of what was accepted, derived and learned; only one process may use it. The default lies below the working directory, a relative path that is written below the configuration file's folder. `memory` keeps all of it in memory: it ends with the process. A folder of that name is `./memory`.";
+    "journal.max_bytes" "2GiB" "Bytes of the journal. When all of it still waits for someone, `when_full` of that target decides; where an engine lags, requests are answered 503. At least 64MiB and twice `limits.decoded_bytes`.";
+    "journal.max_age" "24h" "How long the journal keeps what a target has not taken; then it is dropped and counted. At least 1m.";
+    "journal.sync" "batch" "What an acknowledgement outlasts. `batch`: a loss of power, many requests share one sync. `interval`: a crash of the process; a loss of power costs a second at most. `never`: a crash of the process; the rest is up to the system.";
+    "journal.snapshot_interval" "5m" "How often what was learned is saved; what came after is judged again at the next start. At least 1s.";
 
     "limits.series_max" "100000" "Monitored series at most. At least 1; further ones are counted and not judged.";
     "limits.new_series_per_second" "1000" "Monitored series admitted per second, a minute's worth at once. At least 1; a flood waits its turn.";
@@ -116,7 +142,10 @@ mod tests {
         paths.sort_unstable();
         paths.dedup();
         assert_eq!(paths.len(), KEYS.len());
-        assert_eq!(names_in(""), ["listen", "remote_write", "journal", "limits", "monitors"]);
+        assert_eq!(
+            names_in(""),
+            ["listen", "remote_write", "forward", "history", "journal", "limits", "monitors"]
+        );
         assert_eq!(names_in("monitors[].window"), ["trigger", "fraction", "recovery"]);
         assert_eq!(default_of("monitors[].window.trigger"), "5m");
     }

@@ -233,7 +233,7 @@ fn distinct<T: PartialEq>(place: &Place<'_>, read: impl Fn(&str) -> Result<T, St
 }
 
 /// The value that is called `text`.
-fn one_of<T: Copy>(what: &str, text: &str, known: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn one_of<T: Copy>(what: &str, text: &str, known: &[(&str, T)]) -> Result<T, String> {
     let found = known.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
     found.ok_or_else(|| unknown(what, text, &known.iter().map(|(name, _)| *name).collect::<Vec<_>>()))
 }

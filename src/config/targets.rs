@@ -1,170 +1,85 @@
-//! Remote ends, from what is written to what the sender takes.
+//! Remote ends that are written to, from what is written to what the sender takes.
 
 use std::path::Path;
+use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use hyper::Uri;
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
 use super::reader::Place;
-use super::{monitors, secret, units};
-use crate::edge::send::spec::{Secret, TargetSpec, port_is_right};
+use super::{monitors, remote, units};
+use crate::edge::send::spec::{TargetSpec, WhenFull};
 
-/// Headers that the protocol or the connection sets.
-const RESERVED: [&str; 12] = [
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-    "x-prometheus-remote-write-version",
-];
+const WHEN_FULL: [(&str, WhenFull); 2] =
+    [("drop_oldest", WhenFull::DropOldest), ("hold_back", WhenFull::HoldBack)];
 
-/// Reads all targets. Relative paths of secrets start at `base`.
-pub(super) fn read(list: &Place<'_>, base: &Path) -> Vec<TargetSpec> {
-    let mut targets: Vec<(TargetSpec, String)> = Vec::new();
-    for place in list.items() {
-        let Some(target) = target(&place, base) else { continue };
-        match targets.iter().find(|(known, _)| known.name == target.name) {
-            Some((_, first)) => {
-                place
-                    .get("name")
-                    .fail(format!("`{}` is the name of {first}, too; choose another", target.name));
-            }
-            None => targets.push((target, place.path().to_owned())),
-        }
-    }
-    targets.into_iter().map(|(target, _)| target).collect()
+/// Where derived samples and original requests go.
+pub(super) struct Targets {
+    pub(super) remote_write: Vec<TargetSpec>,
+    pub(super) forward: Vec<TargetSpec>,
 }
 
+/// Reads the targets of both lists, which have one set of names. Relative paths of secrets start at `base`.
+pub(super) fn read(remote_write: &Place<'_>, forward: &Place<'_>, base: &Path) -> Targets {
+    let mut names = Vec::new();
+    let remote_write = remote_write.items().into_iter().filter_map(|place| {
+        let spec = derived(&place, target(&place, base)?);
+        is_unique(&mut names, &place, &spec.name).then_some(spec)
+    });
+    let remote_write = remote_write.collect();
+    let forward = forward.items().into_iter().filter_map(|place| {
+        // An original request is passed on whole, whatever its age.
+        let spec = TargetSpec { max_sample_age: None, ..target(&place, base)? };
+        is_unique(&mut names, &place, &spec.name).then_some(spec)
+    });
+    Targets { remote_write, forward: forward.collect() }
+}
+
+/// Whether nobody has `name` yet: reports it at `place` or remembers it.
+fn is_unique(names: &mut Vec<(String, String)>, place: &Place<'_>, name: &str) -> bool {
+    let first = names.iter().find(|(known, _)| known == name).map(|(_, first)| first);
+    if let Some(first) = first {
+        place.get("name").fail(format!("`{name}` is the name of {first}, too; choose another"));
+        return false;
+    }
+    names.push((name.to_owned(), place.path().to_owned()));
+    true
+}
+
+/// What only derived samples need.
+fn derived(place: &Place<'_>, spec: TargetSpec) -> TargetSpec {
+    let age = place.get("max_sample_age").read(units::duration);
+    let samples = place.get("max_samples_per_send").read(units::positive_count);
+    TargetSpec {
+        max_sample_age: (!age.is_zero()).then_some(age),
+        max_samples_per_send: samples as usize,
+        ..spec
+    }
+}
+
+/// What both kinds of targets have.
 fn target(place: &Place<'_>, base: &Path) -> Option<TargetSpec> {
     place.check_keys();
-    let age = place.get("max_sample_age").read(units::duration);
-    let backoff_min = place.get("min_backoff").read(units::positive_duration);
-    let backoff_max = place.get("max_backoff").read(units::positive_duration);
-    if backoff_max < backoff_min {
-        let message = format!("{backoff_max:?} must be at least `min_backoff` of {backoff_min:?}");
-        place.get("max_backoff").fail(message);
-    }
-    let mut headers = headers(&place.get("headers"));
-    headers.extend(authorization(place, base).map(|secret| (AUTHORIZATION, secret)));
-    let (timeout, queue) = (place.get("timeout"), place.get("queue_bytes"));
-    let (timeout, queue_bytes_max) = (timeout.read(units::positive_duration), queue.read(units::bytes));
-    let max_samples_per_send = place.get("max_samples_per_send").read(units::positive_count) as usize;
+    let (backoff_min, backoff_max) = backoff(place);
+    let headers = remote::headers(place, base);
+    let timeout = place.get("timeout").read(units::positive_duration);
+    let when_full = place.get("when_full").read(|text| monitors::one_of("policy", text, &WHEN_FULL));
     let name = place.get("name").optional(monitors::name);
-    let url = place.get("url").required(url)?;
-    Some(TargetSpec {
-        name: name.unwrap_or_else(|| default_name(&url)),
-        url,
-        timeout,
-        queue_bytes_max,
-        max_sample_age: (!age.is_zero()).then_some(age),
-        max_samples_per_send,
-        backoff_min,
-        backoff_max,
-        headers,
-    })
+    let example = "http://127.0.0.1:9090/api/v1/write";
+    let url = place.get("url").required(|text| remote::url(text, example))?;
+    let name = name.unwrap_or_else(|| default_name(&url));
+    Some(TargetSpec { timeout, backoff_min, backoff_max, headers, when_full, ..TargetSpec::new(url, name) })
 }
 
-/// An absolute `http://` address. What is refused is not repeated: it may hold credentials.
-fn url(text: &str) -> Result<Uri, String> {
-    let wrong = "is no address; write for example http://127.0.0.1:9090/api/v1/write";
-    let url: Uri = text.parse().map_err(|_| wrong)?;
-    let authority = url.authority().map_or("", |authority| authority.as_str());
-    match url.scheme_str() {
-        _ if authority.contains('@') => {
-            Err("credentials do not belong in a URL; use `basic_auth` or a bearer token".to_owned())
-        }
-        Some("http") if !port_is_right(&url) => Err("a port is a number from 1 to 65535".to_owned()),
-        Some("http") if !url.host().unwrap_or_default().is_empty() => Ok(url),
-        Some("https") => {
-            Err("TLS is not available; put a proxy in front and write its http:// address".to_owned())
-        }
-        _ => Err(wrong.to_owned()),
+fn backoff(place: &Place<'_>) -> (Duration, Duration) {
+    let min = place.get("min_backoff").read(units::positive_duration);
+    let max = place.get("max_backoff").read(units::positive_duration);
+    if max < min {
+        place.get("max_backoff").fail(format!("{max:?} must be at least `min_backoff` of {min:?}"));
     }
+    (min, max)
 }
 
 /// Host, port and path; neither query nor credentials.
 fn default_name(url: &Uri) -> String {
     format!("{}:{}{}", url.host().unwrap_or_default(), url.port_u16().unwrap_or(80), url.path())
-}
-
-fn headers(place: &Place<'_>) -> Vec<(HeaderName, Secret)> {
-    let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
-    for (written, value) in place.entries() {
-        match header_name(&written) {
-            Err(problem) => value.fail(problem),
-            Ok(name) if headers.iter().any(|(known, _)| *known == name) => value.fail("stands here twice"),
-            Ok(name) => headers.extend(value.required(header_value).map(|secret| (name, secret))),
-        }
-    }
-    headers
-}
-
-fn header_name(written: &str) -> Result<HeaderName, String> {
-    let name = HeaderName::from_bytes(written.as_bytes()).map_err(|_| "is no name of a header")?;
-    if name == AUTHORIZATION {
-        Err("is reserved; use `basic_auth` or a bearer token".to_owned())
-    } else if RESERVED.contains(&name.as_str()) {
-        Err("is reserved; the sender sets it".to_owned())
-    } else {
-        Ok(name)
-    }
-}
-
-fn header_value(text: &str) -> Result<Secret, String> {
-    HeaderValue::from_str(text).map_err(|_| "is no value of a header: it has control characters")?;
-    Ok(Secret::new(text))
-}
-
-/// The value of the header `Authorization`, where one is asked for.
-fn authorization(place: &Place<'_>, base: &Path) -> Option<Secret> {
-    let basic = place.get("basic_auth");
-    basic.check_keys();
-    let bearer = one_secret(place, ["bearer_token_file", "bearer_token_env"], base);
-    if !basic.is_written() {
-        return bearer.ok()?.map(|token| Secret::new(format!("Bearer {}", token.expose())));
-    }
-    if !matches!(bearer, Ok(None)) {
-        basic.fail("excludes a bearer token; leave one of them out");
-    }
-    let user = basic.get("username").required(username);
-    let password = one_secret(&basic, ["password_file", "password_env"], base).ok()?;
-    if password.is_none() {
-        basic.fail("needs `password_file` or `password_env`");
-    }
-    let pair = format!("{}:{}", user?, password?.expose());
-    Some(Secret::new(format!("Basic {}", STANDARD.encode(pair))))
-}
-
-/// RFC 7617, section 2: a colon ends the user name.
-fn username(text: &str) -> Result<String, String> {
-    if text.contains(':') || text.chars().any(char::is_control) {
-        Err("has a colon or control characters".to_owned())
-    } else {
-        Ok(text.to_owned())
-    }
-}
-
-/// The secret that a file or an environment variable holds; `Err` where it was asked for and an error is reported.
-fn one_secret(place: &Place<'_>, [file, env]: [&str; 2], base: &Path) -> Result<Option<Secret>, ()> {
-    let (from_file, from_env) = (place.get(file), place.get(env));
-    if from_file.is_written() && from_env.is_written() {
-        from_env.fail(format!("excludes `{file}`; leave one of them out"));
-        return Err(());
-    }
-    if from_file.is_written() {
-        return from_file.optional(|path| secret::from_file(&base.join(path))).map(Some).ok_or(());
-    }
-    if from_env.is_written() {
-        return from_env.optional(secret::from_environment).map(Some).ok_or(());
-    }
-    Ok(None)
 }

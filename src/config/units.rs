@@ -71,6 +71,12 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The same, at least `least`, which is written as `shown`.
+pub(super) fn duration_from(text: &str, least: Duration, shown: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration >= least { Ok(duration) } else { Err(format!("`{text}` must be at least {shown}")) }
+}
+
 /// The same in milliseconds, as the engine counts.
 pub(super) fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).expect("durations are at most 100 years")

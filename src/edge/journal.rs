@@ -1,38 +1,62 @@
-//! The journal: what was accepted, in order, until every engine has finished with it.
+//! The journal: everything that promantis takes and makes, in one log, until nobody needs it any more.
 //!
-//! Held in memory and bounded in bytes: many writers append, each reader follows with its own cursor, and
-//! a record leaves once all readers are done with it. When there is no room a request is refused, so that
-//! its sender keeps it and tries again; what the process tells itself always fits.
+//! A request is written with its body as received and is acknowledged once it is durable; only then engines see
+//! it. What they derive from it is written behind it, and how far each target has got, too. So the log alone tells,
+//! after any crash, what is still to be judged and what is still to be sent; see [`record`] for what is in it.
+//!
+//! Engines read what waits for them from memory, decoded; everybody else reads the log. When there is no room, or
+//! the disk fails, a request is refused, so that its sender keeps it and tries again; the journal heals itself once
+//! the disk does.
 //!
 //! One lock is taken per request, never per sample.
 
-use std::collections::VecDeque;
+mod ledger;
+mod outbox;
+pub mod record;
+mod syncing;
+mod waiting;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::engine::monitor::Plan;
+use bytes::Bytes;
+use tokio::sync::watch;
+
 use crate::series::Batch;
 
-use super::telemetry::Metrics;
+use super::disk::MemoryDisk;
+use super::limits::SyncMode;
+use super::log::{self, Durable, Log, LogError, Opened, Options};
+use super::telemetry::{self, Metrics};
+use ledger::Ledger;
+pub use record::{FORWARD, Received, Rules};
+use syncing::Settling;
+pub use syncing::{Syncing, Unsettled};
+use waiting::Waiting;
 
-/// What a record says.
+/// Bytes of decoded requests that may wait for engines.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+/// Bytes of the newest records that are kept in memory for those who follow closely.
+const TAIL_BYTES: usize = 16 << 20;
+
+/// What a record says to engines.
 #[derive(Debug)]
 pub enum Entry {
-    /// A remote-write request that was checked and will be acknowledged.
+    /// A remote-write request that was checked.
     Request {
         /// What it brought.
         batch: Batch,
     },
-    /// Time passed without a request.
+    /// Time passed.
     Tick,
-    /// From here on this plan is in force.
-    Plan(Arc<Plan>),
+    /// From here on these rules are in force.
+    Rules(Arc<Rules>),
 }
 
-/// An entry with its place and time.
+/// An entry with its place and time, as engines read it.
 #[derive(Debug)]
 pub struct Record {
-    /// Place in the journal: 0, 1, 2, … without gaps.
+    /// Place in the journal. Rises.
     pub sequence: u64,
     /// Milliseconds since the Unix epoch; never less than in the record before.
     pub arrival: i64,
@@ -43,61 +67,203 @@ pub struct Record {
 }
 
 /// Why an entry was not taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Full {
-    /// The readers lag behind.
-    #[error("journal is full: {waiting} bytes wait for the engines, `journal.max_bytes` is {max}")]
+    /// The engines lag behind.
+    #[error("journal is full: {waiting} bytes wait for the engines, at most {max} do")]
     NoRoom {
         /// Bytes of records that are not done.
         waiting: usize,
         /// The limit in bytes.
         max: usize,
     },
+    /// A target that must not lose anything has not got what is in it.
+    #[error("journal is full of what a target with `when_full: hold_back` has not taken")]
+    HeldBack,
+    /// Somebody still needs all that is in it.
+    #[error("journal is full: it has {bytes} bytes, `journal.max_bytes` is {max}")]
+    TooLarge {
+        /// Bytes in it.
+        bytes: u64,
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// The disk does not take it.
+    #[error("journal cannot be written: {0}")]
+    Unwritable(String),
     /// The process is stopping.
     #[error("journal is closed: the process is stopping")]
     Closed,
 }
 
-/// A bounded queue with many writers and a fixed number of readers.
+impl Full {
+    /// In a word, as it is counted.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoRoom { .. } | Self::HeldBack | Self::TooLarge { .. } | Self::Closed => "journal_full",
+            Self::Unwritable(_) => "journal_unwritable",
+        }
+    }
+}
+
+/// What the journal is made of.
+#[derive(Debug)]
+pub struct Settings {
+    /// Bytes of the log at which requests are refused.
+    pub max_bytes: u64,
+    /// What an acknowledgement means.
+    pub sync: SyncMode,
+    /// How many engines read it.
+    pub readers: usize,
+    /// Whether what is in it outlives the process.
+    pub lasting: bool,
+}
+
+/// See the module.
 #[derive(Debug)]
 pub struct Journal {
+    log: Log,
     state: Mutex<State>,
-    appended: Condvar,
-    max_bytes: usize,
+    /// A record became visible to engines, or the journal was closed, broke or healed.
+    changed: Condvar,
+    settling: watch::Sender<Settling>,
+    /// Records below this sequence may be seen.
+    shown: watch::Sender<u64>,
+    /// For each stream, the sequence after its newest derived request.
+    streams: Mutex<Vec<watch::Sender<u64>>>,
+    max_bytes: u64,
+    /// Bytes of decoded requests that may wait for engines.
+    waiting_max: usize,
+    sync: SyncMode,
+    in_memory: bool,
     metrics: Arc<Metrics>,
 }
 
+#[derive(Debug)]
+struct State {
+    waiting: Waiting,
+    ledger: Ledger,
+    /// Records below this sequence are shown to engines.
+    visible: u64,
+    /// Why the disk does not take anything, while it does not.
+    broken: Option<String>,
+    /// Rules that were in force before those that are not durable yet.
+    rules_before: Option<(u64, Option<Vec<u8>>)>,
+    /// Whether something was written that somebody waits for.
+    wants_sync: bool,
+    closed: bool,
+    /// Below which sequence a target that must not lose anything has still to get something.
+    held: Option<u64>,
+    /// Whether nobody waits for a broken disk any more.
+    abandoned: bool,
+}
+
 impl Journal {
-    /// Makes an empty journal for the readers 0, 1, … `readers` − 1. With no reader nothing is kept.
-    pub fn new(max_bytes: usize, readers: usize, metrics: Arc<Metrics>) -> Arc<Self> {
-        metrics.journal_limit_bytes.set(i64::try_from(max_bytes).unwrap_or(i64::MAX));
-        let state = State { cursors: vec![Cursor::default(); readers], ..State::default() };
-        Arc::new(Self { state: Mutex::new(state), appended: Condvar::new(), max_bytes, metrics })
+    /// A journal that ends with the process, for so many engines. With none, nothing waits for them.
+    pub fn in_memory(max_bytes: u64, readers: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        let opened = Log::open(Arc::new(MemoryDisk::default()), options(max_bytes, SyncMode::Never));
+        let opened = opened.expect("memory has no errors");
+        let settings = Settings { max_bytes, sync: SyncMode::Never, readers, lasting: false };
+        Arc::new(Self::over(opened, &settings, metrics).expect("memory has no errors"))
     }
 
-    /// Takes `entry` as the next record and returns its sequence. `arrival` is Unix milliseconds, and is
-    /// raised to that of the record before if the clock went back.
+    /// Goes on with a log that was opened with [`options`]. Engines see what comes from now on.
     ///
     /// # Errors
-    ///
-    /// [`Full`] when a request finds no room, and for everything once the journal is closed. A request larger
-    /// than the whole journal is taken when nothing else waits, since it would never fit better.
-    pub fn append(&self, arrival: i64, entry: Entry) -> Result<u64, Full> {
-        self.append_received(arrival, Instant::now(), entry)
+    /// When no new segment can be begun.
+    pub fn over(opened: Opened, settings: &Settings, metrics: Arc<Metrics>) -> Result<Self, LogError> {
+        let ledger = remembered(&opened);
+        let Opened { log, cut_bytes, damaged, .. } = opened;
+        metrics.journal_cut_bytes.inc_by(cut_bytes);
+        metrics.journal_damaged_records.inc_by(damaged);
+        metrics.journal_limit_bytes.set(i64::try_from(settings.max_bytes).unwrap_or(i64::MAX));
+        metrics.journal_writable.set(1);
+        log.roll(&ledger.encode())?;
+        let next = log.next();
+        let state = State {
+            waiting: Waiting::new(settings.readers, next),
+            ledger,
+            visible: next,
+            broken: None,
+            rules_before: None,
+            wants_sync: false,
+            closed: false,
+            held: None,
+            abandoned: false,
+        };
+        Ok(Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            settling: watch::Sender::new(Settling::new(next)),
+            shown: watch::Sender::new(next),
+            streams: Mutex::default(),
+            max_bytes: settings.max_bytes,
+            waiting_max: usize::try_from(settings.max_bytes).unwrap_or(usize::MAX).min(WAITING_BYTES_MAX),
+            sync: settings.sync,
+            in_memory: !settings.lasting,
+            metrics,
+            log,
+        })
     }
 
-    /// The same for an entry whose last byte came at `received`.
+    /// Takes a request whose last byte came at `received`, and returns its sequence. It may be acknowledged once
+    /// [`Self::settled`] says so. `arrival` is Unix milliseconds, and is raised to that of the record before if the
+    /// clock went back.
     ///
     /// # Errors
-    ///
-    /// As [`Self::append`].
-    pub fn append_received(&self, arrival: i64, received: Instant, entry: Entry) -> Result<u64, Full> {
+    /// [`Full`]; the request is not in the journal then.
+    pub fn append_request(
+        &self,
+        arrival: i64,
+        received: Instant,
+        request: &Received,
+        batch: Batch,
+    ) -> Result<u64, Full> {
         let mut state = self.lock();
-        state.admit(&entry, self.max_bytes)?;
-        let sequence = state.push(arrival, received, entry);
-        let passed = state.drop_passed();
-        self.release(state, passed);
-        self.appended.notify_all();
+        self.refused(&state).map_or(Ok(()), Err)?;
+        let entry = Entry::Request { batch };
+        let max = self.waiting_max;
+        // One that is larger than all the room is taken when nothing else waits: it would never fit better.
+        if !state.waiting.is_empty() && state.waiting.bytes().saturating_add(waiting::cost(&entry)) > max {
+            return Err(Full::NoRoom { waiting: state.waiting.bytes(), max });
+        }
+        let head = request.head();
+        let written =
+            log::Entry { arrival, kind: record::REQUEST, stream: 0, parts: &[&head, &request.body] };
+        let sequence = self.write(&mut state, &written)?;
+        if request.forward {
+            state.ledger.forwarded = Some(sequence);
+        }
+        self.show(state, sequence, received, entry);
+        Ok(sequence)
+    }
+
+    /// Notes that time passed.
+    ///
+    /// # Errors
+    /// [`Full::Closed`] and [`Full::Unwritable`].
+    pub fn append_tick(&self, arrival: i64) -> Result<u64, Full> {
+        let mut state = self.lock();
+        state.open()?;
+        let tick = log::Entry { arrival, kind: record::TICK, stream: 0, parts: &[] };
+        let sequence = self.write(&mut state, &tick)?;
+        self.show(state, sequence, Instant::now(), Entry::Tick);
+        Ok(sequence)
+    }
+
+    /// Puts rules in force for all records after this one.
+    ///
+    /// # Errors
+    /// [`Full::Closed`] and [`Full::Unwritable`].
+    pub fn append_rules(&self, arrival: i64, rules: Arc<Rules>) -> Result<u64, Full> {
+        let encoded = rules.encode();
+        let mut state = self.lock();
+        state.open()?;
+        let entry = log::Entry { arrival, kind: record::RULES, stream: 0, parts: &[&encoded] };
+        let sequence = self.write(&mut state, &entry)?;
+        let before = state.ledger.set_rules(encoded, sequence);
+        state.rules_before = Some((sequence, before));
+        self.show(state, sequence, Instant::now(), Entry::Rules(rules));
         Ok(sequence)
     }
 
@@ -106,10 +272,11 @@ impl Journal {
     pub fn read(&self, reader: usize) -> Option<Arc<Record>> {
         let mut state = self.lock();
         loop {
-            match state.next(reader) {
+            let visible = state.visible;
+            match state.waiting.next(reader, visible) {
                 Some(record) => return Some(record),
                 None if state.closed => return None,
-                None => state = self.appended.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
@@ -117,21 +284,36 @@ impl Journal {
     /// Says that `reader` has finished with the record `sequence` and all before it. What it has not read yet
     /// stays unfinished.
     pub fn done(&self, reader: usize, sequence: u64) {
-        let mut state = self.lock();
-        state.finish(reader, sequence);
-        let passed = state.drop_passed();
-        self.release(state, passed);
+        let passed = self.lock().waiting.finish(reader, sequence);
+        // After the lock: to free a large batch takes time.
+        drop(passed);
     }
 
-    /// Takes nothing more and wakes all readers; what is in the journal can still be read.
+    /// Takes nothing more from outside and wakes all readers; what is in the journal can still be read.
     pub fn close(&self) {
         self.lock().closed = true;
-        self.appended.notify_all();
+        self.changed.notify_all();
     }
 
-    /// Bytes of records that are not done by all readers.
-    pub fn bytes(&self) -> usize {
-        self.lock().bytes
+    /// Stops waiting for a disk that fails: what cannot be written any more is derived again after the next start.
+    pub fn abandon(&self) {
+        self.lock().abandoned = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Takes no requests while some target has not got everything below a sequence, and must not lose it.
+    pub fn hold(&self, until: Option<u64>) {
+        self.lock().held = until;
+    }
+
+    /// Bytes of requests that are not done by all engines.
+    pub fn waiting_bytes(&self) -> usize {
+        self.lock().waiting.bytes()
     }
 
     /// Whether a small request would be taken now.
@@ -141,278 +323,123 @@ impl Journal {
 
     /// Why even a small request would not be taken now. Asked before any work is done for one.
     pub fn refusal(&self) -> Option<Full> {
-        let state = self.lock();
-        match state.bytes {
-            _ if state.closed => Some(Full::Closed),
-            waiting if waiting >= self.max_bytes => Some(Full::NoRoom { waiting, max: self.max_bytes }),
-            _ => None,
+        self.refused(&self.lock())
+    }
+
+    /// Whether what is in it outlives the process.
+    pub fn is_durable(&self) -> bool {
+        !self.in_memory
+    }
+
+    /// The rules in force after the newest record.
+    pub fn rules(&self) -> Option<Arc<Rules>> {
+        self.lock().ledger.rules()
+    }
+
+    fn refused(&self, state: &State) -> Option<Full> {
+        if let Err(full) = state.open() {
+            return Some(full);
         }
+        let (waiting, max) = (state.waiting.bytes(), self.waiting_max);
+        if waiting >= max {
+            return Some(Full::NoRoom { waiting, max });
+        }
+        if state.held.is_some() {
+            return Some(Full::HeldBack);
+        }
+        let bytes = self.log.bytes();
+        (bytes >= self.max_bytes).then_some(Full::TooLarge { bytes, max: self.max_bytes })
+    }
+
+    /// Writes a record, in a new segment where the last one is full.
+    fn write(&self, state: &mut State, entry: &log::Entry<'_>) -> Result<u64, Full> {
+        if let Some(error) = &state.broken {
+            return Err(Full::Unwritable(error.clone()));
+        }
+        let rolled = match self.log.is_segment_full() {
+            true => self.log.roll(&state.ledger.encode()),
+            false => Ok(()),
+        };
+        rolled.and_then(|()| self.log.append(entry)).map_err(|error| self.broke(state, "append", &error))
+    }
+
+    /// Shows a record to engines, now or once it is durable.
+    fn show(&self, mut state: MutexGuard<'_, State>, sequence: u64, received: Instant, entry: Entry) {
+        let arrival = self.log.arrival();
+        state.waiting.push(Record { sequence, arrival, received, entry });
+        state.wants_sync = true;
+        if self.sync != SyncMode::Batch {
+            self.reach(&mut state, sequence + 1);
+        }
+        drop(state);
+        self.changed.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Frees `passed` after the lock, because freeing a large batch takes time.
-    fn release(&self, state: MutexGuard<'_, State>, passed: Vec<Arc<Record>>) {
-        self.metrics.journal_bytes.set(i64::try_from(state.bytes).unwrap_or(i64::MAX));
-        drop(state);
-        drop(passed);
-    }
-}
-
-#[derive(Default, Debug)]
-struct State {
-    /// Records that some reader is not done with, oldest first.
-    records: VecDeque<Arc<Record>>,
-    bytes: usize,
-    /// Sequence of the next record to be appended.
-    next: u64,
-    latest_arrival: Option<i64>,
-    cursors: Vec<Cursor>,
-    closed: bool,
-}
-
-/// Invariant: `done` ≤ `read` ≤ the journal's next sequence.
-#[derive(Clone, Copy, Default, Debug)]
-struct Cursor {
-    /// Sequence of the next record to hand out.
-    read: u64,
-    /// All records before this sequence are finished.
-    done: u64,
 }
 
 impl State {
-    fn admit(&self, entry: &Entry, max: usize) -> Result<(), Full> {
-        if self.closed {
-            return Err(Full::Closed);
+    fn open(&self) -> Result<(), Full> {
+        match &self.broken {
+            _ if self.closed => Err(Full::Closed),
+            Some(error) => Err(Full::Unwritable(error.clone())),
+            None => Ok(()),
         }
-        let over = self.bytes.saturating_add(cost(entry)) > max;
-        match entry {
-            Entry::Request { .. } if over && self.bytes > 0 => Err(Full::NoRoom { waiting: self.bytes, max }),
-            _ => Ok(()),
-        }
-    }
-
-    fn push(&mut self, arrival: i64, received: Instant, entry: Entry) -> u64 {
-        let sequence = self.next;
-        let arrival = self.latest_arrival.map_or(arrival, |latest| latest.max(arrival));
-        self.bytes += cost(&entry);
-        self.records.push_back(Arc::new(Record { sequence, arrival, received, entry }));
-        self.latest_arrival = Some(arrival);
-        self.next += 1;
-        sequence
-    }
-
-    fn next(&mut self, reader: usize) -> Option<Arc<Record>> {
-        let first = self.first();
-        let cursor = self.cursors.get_mut(reader)?;
-        let offset = usize::try_from(cursor.read - first).ok()?;
-        let record = self.records.get(offset)?;
-        cursor.read += 1;
-        Some(Arc::clone(record))
-    }
-
-    fn finish(&mut self, reader: usize, sequence: u64) {
-        if let Some(cursor) = self.cursors.get_mut(reader) {
-            cursor.done = cursor.done.max(sequence.saturating_add(1).min(cursor.read));
-        }
-    }
-
-    /// Takes out the records that every reader is done with.
-    fn drop_passed(&mut self) -> Vec<Arc<Record>> {
-        let first_needed = self.cursors.iter().map(|cursor| cursor.done).min().unwrap_or(self.next);
-        let count = usize::try_from(first_needed - self.first()).unwrap_or(usize::MAX);
-        let passed: Vec<_> = self.records.drain(..count.min(self.records.len())).collect();
-        self.bytes -= passed.iter().map(|record| cost(&record.entry)).sum::<usize>();
-        passed
-    }
-
-    /// Sequence of the oldest record that is kept, or of the next one.
-    fn first(&self) -> u64 {
-        self.next - self.records.len() as u64
     }
 }
 
-/// Bytes that a record of `entry` occupies.
-fn cost(entry: &Entry) -> usize {
-    let batch = match entry {
-        Entry::Request { batch } => batch.memory_bytes(),
-        Entry::Tick | Entry::Plan(_) => 0,
-    };
-    size_of::<Record>().saturating_add(batch)
+/// How the journal's log is laid out: segments are a thirty-second of the whole, within reason.
+pub fn options(max_bytes: u64, sync: SyncMode) -> Options {
+    Options {
+        segment_bytes: (max_bytes / 32).clamp(256 << 10, 64 << 20),
+        tail_bytes: usize::try_from(max_bytes / 8).unwrap_or(usize::MAX).min(TAIL_BYTES),
+        durable: match sync {
+            SyncMode::Batch | SyncMode::Interval => Durable::Synced,
+            SyncMode::Never => Durable::Written,
+        },
+    }
+}
+
+/// What the newest checkpoint and the records after it say.
+fn remembered(opened: &Opened) -> Ledger {
+    let checkpoint: Option<&Bytes> = opened.checkpoint.as_ref();
+    let mut ledger = checkpoint.and_then(|bytes| Ledger::decode(bytes)).unwrap_or_default();
+    opened.since.iter().for_each(|record| ledger.apply(record));
+    ledger
+}
+
+/// The rules in force before the first record of a log that was opened.
+pub fn oldest_rules(opened: &Opened) -> Option<Arc<Rules>> {
+    opened.oldest.as_ref().and_then(|bytes| Ledger::decode(bytes))?.rules()
+}
+
+impl Journal {
+    /// Everything below `sequence` may be seen and acknowledged.
+    fn reach(&self, state: &mut State, sequence: u64) {
+        state.visible = state.visible.max(sequence);
+        self.settling.send_modify(|settling| settling.reach(sequence));
+        self.shown.send_replace(state.visible);
+    }
+
+    /// Tells of an error of the disk, and stops taking requests until it has passed.
+    fn broke(&self, state: &mut State, operation: &'static str, error: &LogError) -> Full {
+        let message = error.to_string();
+        if let LogError::TooLong { .. } = error {
+            return Full::Unwritable(message);
+        }
+        telemetry::count(&self.metrics.journal_errors, "operation", operation, 1);
+        if state.broken.is_none() {
+            tracing::error!(operation, error = %message, "the journal cannot be written: requests are answered 503 until it can");
+            self.metrics.journal_writable.set(0);
+            state.broken = Some(message.clone());
+            self.settling.send_modify(|settling| settling.fail(self.log.durable()));
+            self.changed.notify_all();
+        }
+        Full::Unwritable(message)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const READERS: usize = 3;
-
-    fn request(bytes: usize) -> Entry {
-        Entry::Request { batch: Batch::over(Vec::with_capacity(bytes)) }
-    }
-
-    fn journal(max_bytes: usize, readers: usize) -> (Arc<Journal>, Arc<Metrics>) {
-        let metrics = Arc::new(Metrics::new());
-        (Journal::new(max_bytes, readers, Arc::clone(&metrics)), metrics)
-    }
-
-    #[test]
-    fn arrival_never_goes_back() {
-        let (journal, _) = journal(1 << 20, 1);
-        for arrival in [-5, 10, 7, 12] {
-            journal.append(arrival, Entry::Tick).expect("a tick always fits");
-        }
-        let arrivals: Vec<_> = (0..4).filter_map(|_| journal.read(0)).map(|record| record.arrival).collect();
-        assert_eq!(arrivals, [-5, 10, 10, 12]);
-    }
-
-    #[test]
-    fn a_full_journal_refuses_requests_and_takes_control_entries() {
-        let (journal, metrics) = journal(1000, 1);
-        journal.append(0, request(600)).expect("there is room");
-        let waiting = journal.bytes();
-        assert_eq!(journal.append(0, request(600)), Err(Full::NoRoom { waiting, max: 1000 }));
-        assert_eq!(journal.append(0, Entry::Tick), Ok(1));
-        assert_eq!(metrics.journal_bytes.get(), journal.bytes() as i64);
-        journal.read(0);
-        journal.done(0, 0);
-        assert!(journal.append(0, request(600)).is_ok(), "room comes back with `done`");
-    }
-
-    #[test]
-    fn a_request_larger_than_the_journal_waits_for_an_empty_one() {
-        let (journal, _) = journal(1000, 1);
-        journal.append(0, request(5000)).expect("nothing else waits");
-        assert!(!journal.has_room());
-        assert!(journal.append(0, request(1)).is_err());
-        journal.read(0);
-        journal.done(0, 0);
-        assert!(journal.has_room());
-        assert_eq!(journal.bytes(), 0);
-    }
-
-    #[test]
-    fn reading_alone_frees_nothing_and_a_reader_cannot_finish_what_it_has_not_read() {
-        let (journal, _) = journal(1 << 20, 2);
-        journal.append(0, request(10)).expect("there is room");
-        let held = journal.bytes();
-        journal.read(0);
-        journal.done(0, 7);
-        journal.done(1, 7);
-        assert_eq!(journal.bytes(), held, "reader 1 has read nothing");
-        journal.read(1);
-        journal.done(1, 0);
-        assert_eq!(journal.bytes(), 0);
-    }
-
-    #[test]
-    fn a_closed_journal_is_read_to_its_end() {
-        let (journal, _) = journal(1 << 20, 1);
-        journal.append(0, Entry::Tick).expect("a tick always fits");
-        journal.close();
-        assert_eq!(journal.append(0, Entry::Tick), Err(Full::Closed));
-        assert!(journal.read(0).is_some());
-        assert!(journal.read(0).is_none());
-    }
-
-    #[test]
-    fn a_waiting_reader_is_woken_by_a_record_and_by_the_end() {
-        let (journal, _) = journal(1 << 20, 1);
-        let (sender, seen) = mpsc::channel();
-        let reader = std::thread::spawn({
-            let journal = Arc::clone(&journal);
-            move || {
-                while let Some(record) = journal.read(0) {
-                    sender.send(record.sequence).expect("the test listens");
-                }
-            }
-        });
-        for sequence in 0..3 {
-            journal.append(0, Entry::Tick).expect("a tick always fits");
-            assert_eq!(seen.recv(), Ok(sequence));
-        }
-        journal.close();
-        reader.join().expect("the reader ends");
-    }
-
-    #[derive(Clone, Debug)]
-    enum Action {
-        Append { arrival: i64, bytes: Option<usize> },
-        Read { reader: usize },
-        Done { reader: usize, back: u64 },
-    }
-
-    fn action() -> impl Strategy<Value = Action> {
-        prop_oneof![
-            (0..50_i64, proptest::option::of(0..400_usize))
-                .prop_map(|(arrival, bytes)| Action::Append { arrival, bytes }),
-            (0..READERS).prop_map(|reader| Action::Read { reader }),
-            (0..READERS, 0..3_u64).prop_map(|(reader, back)| Action::Done { reader, back }),
-        ]
-    }
-
-    /// Keeps every record for ever and looks everything up.
-    #[derive(Default)]
-    struct Naive {
-        records: Vec<(i64, usize)>,
-        read: [usize; READERS],
-        done: [usize; READERS],
-    }
-
-    impl Naive {
-        fn bytes(&self) -> usize {
-            let passed = self.done.into_iter().min().unwrap_or(0);
-            self.records[passed..].iter().map(|record| record.1).sum()
-        }
-    }
-
-    const MAX_BYTES: usize = 1500;
-
-    fn step(journal: &Journal, naive: &mut Naive, action: Action) {
-        match action {
-            Action::Append { arrival, bytes } => {
-                let entry = bytes.map_or(Entry::Tick, request);
-                let (before, size) = (naive.bytes(), cost(&entry));
-                let fits = bytes.is_none() || before == 0 || before + size <= MAX_BYTES;
-                let taken = journal.append(arrival, entry);
-                assert_eq!(taken.ok(), fits.then_some(naive.records.len() as u64));
-                if fits {
-                    let arrival = naive.records.last().map_or(arrival, |last| last.0.max(arrival));
-                    naive.records.push((arrival, size));
-                }
-            }
-            Action::Read { reader } => {
-                let Some(&(arrival, _)) = naive.records.get(naive.read[reader]) else { return };
-                let record = journal.read(reader).expect("the journal is open");
-                assert_eq!((record.sequence, record.arrival), (naive.read[reader] as u64, arrival));
-                naive.read[reader] += 1;
-            }
-            Action::Done { reader, back } => {
-                let Some(sequence) = (naive.read[reader] as u64).checked_sub(back + 1) else { return };
-                journal.done(reader, sequence);
-                naive.done[reader] = naive.done[reader].max(sequence as usize + 1);
-            }
-        }
-        assert_eq!(journal.bytes(), naive.bytes());
-        assert_eq!(journal.has_room(), naive.bytes() < MAX_BYTES);
-    }
-
-    proptest! {
-        /// Every reader sees every accepted record once and in order, and bytes are held exactly as long as some
-        /// reader is not done.
-        #[test]
-        fn does_what_a_naive_journal_does(actions in proptest::collection::vec(action(), 0..200)) {
-            let (journal, _) = journal(MAX_BYTES, READERS);
-            let mut naive = Naive::default();
-            for action in actions {
-                step(&journal, &mut naive, action);
-            }
-        }
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
-//! Limits of receiving: how much may come, how fast, from how many.
+//! Limits: how much may come, how fast, from how many, and how much of it is kept, where and how safely.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Bounds on connections and requests. Breaking one is answered or closed at once, and counted.
@@ -37,6 +38,58 @@ impl Default for ReceiveLimits {
             body_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             future_ms_max: 600_000,
+        }
+    }
+}
+
+/// Where accepted requests and derived samples are kept until all have taken them, and how safely.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JournalSettings {
+    /// In memory, or in which folder.
+    pub place: Place,
+    /// Bytes of the journal. At least 64 MiB, so that there are segments to let go, and twice what one request may
+    /// hold decoded.
+    pub max_bytes: u64,
+    /// How long a record is kept for those who have not taken it. At least a minute.
+    pub max_age: Duration,
+    /// When written bytes are made durable.
+    pub sync: SyncMode,
+    /// How often the state of the engines is saved, which bounds what is judged again after a crash. At least a
+    /// second.
+    pub snapshot_interval: Duration,
+}
+
+/// Where the journal is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// In memory: what was accepted and learned ends with the process.
+    Memory,
+    /// In this folder, which is made where it is not there. Relative to the working directory.
+    Folder(PathBuf),
+}
+
+/// When an accepted request is made durable, and so what its acknowledgement means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SyncMode {
+    /// Before it is acknowledged, many requests together. Acknowledged means: it outlasts a crash of the process, of
+    /// the system, and a loss of power.
+    Batch,
+    /// Once a second. Acknowledged means: it outlasts a crash of the process; a crash of the system or a loss of power
+    /// may cost the last second.
+    Interval,
+    /// When the system sees fit. Acknowledged means: it outlasts a crash of the process; what a crash of the system or
+    /// a loss of power costs is up to the system, some 30 s on Linux.
+    Never,
+}
+
+impl Default for JournalSettings {
+    fn default() -> Self {
+        Self {
+            place: Place::Folder(PathBuf::from("data")),
+            max_bytes: 2 << 30,
+            max_age: Duration::from_secs(24 * 3600),
+            sync: SyncMode::Batch,
+            snapshot_interval: Duration::from_secs(5 * 60),
         }
     }
 }

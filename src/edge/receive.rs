@@ -24,10 +24,11 @@ use budget::{Budget, Loan};
 use negotiate::Unsupported;
 
 use super::clock::unix_ms;
-use super::journal::{Entry, Full, Journal};
+use super::journal::{Full, Journal, Received, Unsettled};
 use super::limits::ReceiveLimits;
 use super::serve::answer::{self, Answer};
 use super::telemetry::{self, Metrics};
+use crate::series::Batch;
 use crate::wire::decode::{self, Decoded, Limits, Malformed, Protocol, Refused, Written};
 use crate::wire::snappy::{self, SnappyError};
 
@@ -63,6 +64,8 @@ enum Refusal {
     Malformed(#[from] Malformed),
     #[error(transparent)]
     Full(#[from] Full),
+    #[error(transparent)]
+    Unsettled(#[from] Unsettled),
     #[error("{0}")]
     Partial(String),
 }
@@ -110,7 +113,12 @@ impl Receiver {
         let arrived = Arrived { body, unix_ms: unix_ms(), at: Instant::now() };
         telemetry::count(&self.metrics.requests_received, "protocol", version(protocol), 1);
         let decoded = self.decode(protocol, &arrived, &mut loan)?;
-        self.append(decoded, &arrived, written)
+        let sequence = self.append(protocol, decoded.batch, arrived)?;
+        drop(loan);
+        if let Some(sequence) = sequence {
+            self.journal.settled(sequence).await?;
+        }
+        self.account(&decoded.refused, &decoded.written, written)
     }
 
     fn decode(&self, protocol: Protocol, arrived: &Arrived, loan: &mut Loan) -> Result<Decoded, Refusal> {
@@ -120,23 +128,34 @@ impl Receiver {
             return Err(Refusal::NoMemory { size, max: self.budget.max() });
         }
         let raw = snappy::decompress(&arrived.body, max)?;
-        let latest = arrived.unix_ms.saturating_add(self.limits.future_ms_max);
-        Ok(decode::decode(protocol, raw, &self.wire_limits, latest)?)
+        Ok(decode::decode(protocol, raw, &self.wire_limits, self.latest(arrived))?)
     }
 
-    fn append(&self, decoded: Decoded, arrived: &Arrived, written: &mut Written) -> Result<(), Refusal> {
-        let Decoded { batch, written: accepted, refused } = decoded;
-        if batch.series_count() > 0 || !batch.metadata().is_empty() {
-            self.journal.append_received(arrived.unix_ms, arrived.at, Entry::Request { batch })?;
+    /// Timestamps after this one are not accepted.
+    fn latest(&self, arrived: &Arrived) -> i64 {
+        arrived.unix_ms.saturating_add(self.limits.future_ms_max)
+    }
+
+    /// Appends what says anything; then there is a record to wait for.
+    fn append(&self, protocol: Protocol, batch: Batch, arrived: Arrived) -> Result<Option<u64>, Full> {
+        if batch.series_count() == 0 && batch.metadata().is_empty() {
+            return Ok(None);
         }
+        let latest = self.latest(&arrived);
+        let received = Received { protocol, body: arrived.body.into(), latest, forward: true };
+        self.journal.append_request(arrived.unix_ms, arrived.at, &received, batch).map(Some)
+    }
+
+    /// Counts what was taken and what was not, and says so.
+    fn account(&self, refused: &Refused, accepted: &Written, written: &mut Written) -> Result<(), Refusal> {
         self.metrics.samples_received.inc_by(accepted.samples);
-        *written = accepted;
+        *written = *accepted;
         for (reason, count) in refused.iter() {
             telemetry::count(&self.metrics.samples_refused, "reason", reason, count);
         }
         match refused.message() {
             None => Ok(()),
-            Some(first) => Err(Refusal::Partial(explain(first, &refused, &accepted))),
+            Some(first) => Err(Refusal::Partial(explain(first, refused, accepted))),
         }
     }
 
@@ -157,7 +176,8 @@ impl Refusal {
             // A slow network is no reason to lose data, so it is not a 408.
             Self::Unread(Unread::NoMemory { .. } | Unread::TooSlow { .. } | Unread::JournalFull(_))
             | Self::NoMemory { .. }
-            | Self::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::Full(_)
+            | Self::Unsettled(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unread(Unread::TooLarge { .. } | Unread::Incomplete { .. })
             | Self::Snappy(_)
             | Self::Malformed(_)
@@ -175,7 +195,8 @@ impl Refusal {
             Self::Unread(Unread::NoMemory { .. }) | Self::NoMemory { .. } => "in_flight_bytes_max",
             Self::Snappy(_) => "compression",
             Self::Malformed(_) => "malformed",
-            Self::Unread(Unread::JournalFull(_)) | Self::Full(_) => "journal_full",
+            Self::Unread(Unread::JournalFull(full)) | Self::Full(full) => full.reason(),
+            Self::Unsettled(_) => "journal_unwritable",
             Self::Partial(_) => "partial",
         }
     }

@@ -148,6 +148,11 @@ impl Recent {
         self.parts[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same, where there is such a shard.
+    pub fn get(&self, shard: usize) -> Option<MutexGuard<'_, Part>> {
+        self.parts.get(shard).map(|part| part.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// All episodes, the latest first.
     pub fn episodes(&self) -> Vec<Episode> {
         let mut all: Vec<_> =

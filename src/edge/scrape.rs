@@ -17,11 +17,13 @@ use std::time::Instant;
 use client::{Answer, Client};
 use rounds::{Round, Rounds};
 
-use super::journal::{Entry, Full, Journal};
+use super::journal::{Full, Journal, Received};
 use super::limits::ReceiveLimits;
 use super::telemetry::{Metrics, count};
-use crate::wire::decode::Limits;
+use crate::series::Batch;
+use crate::wire::decode::{self, Limits, Protocol};
 use crate::wire::exposition::{self, LineError, Page, Rejected};
+use crate::wire::{encode, snappy};
 
 /// Scrapes one target, again and again, into the journal.
 #[derive(Debug)]
@@ -94,7 +96,7 @@ impl Scraper {
     fn take(&mut self, page: Result<Page, ScrapeFailed>, round: Round, now: i64) -> Scraped {
         let (repeated, ended) = (round.repeated, round.ended);
         let written = round.batch.samples().len() as u64;
-        let full = self.journal.append(now, Entry::Request { batch: round.batch }).err();
+        let full = self.append(now, &round.batch).err();
         if full.is_none() {
             self.metrics.samples_received.inc_by(written);
             self.rounds.commit(round.live);
@@ -104,6 +106,17 @@ impl Scraper {
             Err(failed) => (0, Rejected::default(), Some(failed)),
         };
         Scraped { samples, rejected, repeated, ended, failure, full }
+    }
+
+    /// Appends what a sender of remote write would have sent.
+    fn append(&self, now: i64, batch: &Batch) -> Result<(), Full> {
+        let raw = encode::request(batch);
+        let body = snappy::compress(&raw).into();
+        let received = Received { protocol: Protocol::V1, body, latest: i64::MAX, forward: false };
+        // Whoever reads the journal later has the body alone, so what is judged now is what can be read from it.
+        let decoded = decode::decode(Protocol::V1, raw, &Limits::default(), received.latest);
+        let batch = decoded.map(|decoded| decoded.batch).unwrap_or_default();
+        self.journal.append_request(now, Instant::now(), &received, batch).map(drop)
     }
 
     /// Counts the outcome, and logs it where it is another than before.

@@ -1,26 +1,32 @@
-//! Derived samples to the targets: in order, retried with the same bytes, at the price of the bad ones only.
+//! What waits in the journal to the targets: in order, retried with the same bytes, at the price of the bad ones only.
 //!
-//! Each target has one lane for each engine shard, and each lane one request in flight. Targets do not know
-//! of each other: a dead one holds up nobody. What waits is bounded by bytes, and lives in memory.
+//! Each target has one lane for each stream of derived requests, and a forward target one for the requests as they
+//! came. A lane reads the journal from its cursor, has one request in flight, and moves the cursor when the request is
+//! done. Targets do not know of each other: a dead one holds up nobody, and costs no memory, since what waits for it
+//! waits in the journal.
 //!
-//! A request ends in one of three ways: taken, given up with its samples counted by reason, or left at
-//! shutdown and counted. Reasons: `queue_full`, `too_old`, `rejected` (the target judged the sample),
-//! `poisoned` (the target fails on the sample again and again, but not on others), `target_removed`,
-//! `shutdown`. The rules of giving up are those of `bisect`.
+//! A derived request ends in one of two ways: taken, or given up with its samples counted by reason. Reasons:
+//! `queue_full` (the journal is at its limit), `too_old`, `rejected` (the target judged the sample), `poisoned` (the
+//! target fails on the sample again and again, but not on others), `target_removed`, and `shutdown` where the journal
+//! ends with the process. The rules of giving up are those of `bisect`.
 
 mod bisect;
 mod client;
 mod delivery;
+mod feed;
+mod forward;
 mod lane;
 mod outcome;
-mod queue;
+mod passage;
+mod place;
 mod retry;
 pub mod spec;
+mod tally;
 mod target;
 mod throttle;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,10 +35,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use self::lane::{Lane, Stop};
+use self::feed::Feed;
+use self::forward::Forward;
+use self::lane::Lane;
+use self::passage::Passage;
+use self::place::Place;
 pub use self::spec::{Secret, TargetSpec};
 use self::target::Target;
 use super::clock::unix_ms;
+use super::journal::{FORWARD, Journal};
 use super::telemetry::Metrics;
 
 /// A remote-write 1.0 request, ready to be posted.
@@ -56,30 +67,69 @@ pub fn system_clock() -> Clock {
     Arc::new(unix_ms)
 }
 
-/// All remote ends, each with its queue and its lanes.
+/// All remote ends, each with its lanes.
 pub struct Targets {
     running: RwLock<Vec<Running>>,
-    lanes: usize,
+    journal: Arc<Journal>,
     metrics: Arc<Metrics>,
     clock: Clock,
     runtime: Handle,
 }
 
+/// The specifications of all remote ends. Names are unique among both kinds.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Specs {
+    /// Where derived requests go.
+    pub remote_write: Vec<TargetSpec>,
+    /// Where requests go as they came.
+    pub forward: Vec<TargetSpec>,
+}
+
 /// A target and its tasks.
 struct Running {
     target: Arc<Target>,
-    stop: watch::Sender<Stop>,
+    phase: watch::Sender<Phase>,
     tasks: Vec<JoinHandle<usize>>,
 }
 
+/// What the lanes of a target are to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Send, and wait for more.
+    Run,
+    /// Send, and end when nothing waits.
+    Drain,
+    /// End at once. What is in hand is counted for this reason; without one it stays in the journal.
+    Stop(Option<&'static str>),
+}
+
+/// What a target is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    RemoteWrite,
+    Forward,
+}
+
+/// Which records of the journal a lane sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    /// Derived requests of this stream.
+    Derived(u16),
+    /// Requests as they came, once they are durable.
+    Forward,
+}
+
 impl Targets {
-    /// Starts `lanes` (at least 1) tasks for each of `specs`.
+    /// Starts the lanes of all of `specs`, where the journal says that they are; a target that it does not know begins
+    /// with what is appended from now on. What waits for targets that are not among `specs` is dropped and counted.
+    ///
+    /// There are as many lanes as the journal has streams now: its rules have to be in it.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime with time and network.
-    pub fn start(specs: Vec<TargetSpec>, lanes: usize, metrics: Arc<Metrics>) -> Self {
-        Self::start_at(specs, lanes, metrics, system_clock())
+    pub fn start(specs: Specs, journal: Arc<Journal>, metrics: Arc<Metrics>) -> Self {
+        Self::start_at(specs, journal, metrics, system_clock())
     }
 
     /// Like [`start`](Self::start), with the age of samples judged by `clock`.
@@ -87,80 +137,134 @@ impl Targets {
     /// # Panics
     ///
     /// Outside a tokio runtime with time and network.
-    pub fn start_at(specs: Vec<TargetSpec>, lanes: usize, metrics: Arc<Metrics>, clock: Clock) -> Self {
-        let lanes = lanes.max(1);
-        let targets = Self { running: RwLock::default(), lanes, metrics, clock, runtime: Handle::current() };
+    pub fn start_at(specs: Specs, journal: Arc<Journal>, metrics: Arc<Metrics>, clock: Clock) -> Self {
+        let targets =
+            Self { running: RwLock::default(), journal, metrics, clock, runtime: Handle::current() };
+        targets.forget_unknown(&specs);
         targets.replace(specs);
         targets
     }
 
-    /// Lets `request` wait for every target. The oldest of a target go where its queue is full.
-    ///
-    /// Requests of one lane are sent in the order in which they are offered. Never blocks for long, and
-    /// needs no runtime. A lane beyond those that run is taken modulo their number.
-    pub fn offer(&self, lane: usize, request: Arc<Outgoing>) {
-        let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
-        for Running { target, .. } in running.iter() {
-            let dropped = target.queue.push(lane % self.lanes, Arc::clone(&request));
-            target.dropped(dropped, "queue_full");
-        }
-    }
-
-    /// Samples that a request may have for every target to take it; 0 without any target.
+    /// Samples that a derived request may have for every target to take it; 0 without any target for them.
     pub fn max_samples_per_send(&self) -> usize {
-        let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
-        running.iter().map(|one| one.target.endpoint().spec.max_samples_per_send).min().unwrap_or(0)
+        let running = self.running();
+        let takers = running.iter().filter(|one| one.target.kind == Kind::RemoteWrite);
+        takers.map(|one| one.target.endpoint().spec.max_samples_per_send).min().unwrap_or(0)
     }
 
     /// Makes `specs` the targets from now on.
     ///
-    /// A target is known by its name. One that stays keeps its queue and is sent to as its new
-    /// specification says; what waits for one that goes is dropped and counted as `target_removed`.
-    pub fn replace(&self, specs: Vec<TargetSpec>) {
+    /// A target is known by its name. One that stays goes on where it is, and is sent to as its new specification
+    /// says. What waits for one that goes is dropped and counted as `target_removed`; this reads it, which takes
+    /// about a second for each GiB.
+    pub fn replace(&self, specs: Specs) {
         let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *running);
-        for spec in specs {
+        let Specs { remote_write, forward } = specs;
+        let remote_write = remote_write.into_iter().map(|spec| (spec, Kind::RemoteWrite));
+        let wanted: Vec<_> =
+            remote_write.chain(forward.into_iter().map(|spec| (spec, Kind::Forward))).collect();
+        let stays = |one: &Running| {
+            wanted.iter().any(|(spec, kind)| one.target.name() == spec.name && one.target.kind == *kind)
+        };
+        // First, since one of the other kind may come under the same name.
+        for gone in before.extract_if(.., |one| !stays(one)) {
+            gone.target.remove();
+            gone.phase.send_replace(Phase::Stop(Some("target_removed")));
+        }
+        for (spec, kind) in wanted {
             let known = before.iter().position(|one| one.target.name() == spec.name);
             running.push(match known {
                 Some(at) => before.swap_remove(at).updated(spec),
-                None => self.spawn(spec),
+                None => self.spawn(spec, kind),
             });
-        }
-        for gone in before {
-            gone.target.dropped(gone.target.close(), "target_removed");
-            gone.stop.send_replace(Some("target_removed"));
         }
     }
 
-    /// Sends what waits, for `deadline` at most; then stops all targets. Returns the samples that were not
-    /// delivered, summed over the targets; they are counted as `shutdown`.
+    /// Lets go what waits below the sequence `before`, and counts it as `queue_full`, for all targets that allow it;
+    /// what is in hand is still sent. Returns whether one that does not allow it still has to get something of it.
     ///
-    /// A request that is in flight at the deadline counts as not delivered, though it may arrive.
+    /// Reads that part of the journal; not for a thread that must not wait.
+    pub fn make_room(&self, before: u64) -> bool {
+        let running = self.running();
+        running.iter().fold(false, |held, one| one.target.make_room(before) || held)
+    }
+
+    /// Tells by metrics how much waits for each target. To be called once a second or so.
+    pub fn tell(&self) {
+        let now = (self.clock)();
+        self.running().iter().for_each(|one| one.target.tell(now));
+    }
+
+    /// Sends what waits, for `deadline` at most; then stops all targets.
+    ///
+    /// What was not sent by then stays in the journal. Where that ends with the process, it is counted as `shutdown`,
+    /// samples and requests to be forwarded, and returned, summed over the targets; 0 else. A request that is in
+    /// flight at the deadline counts as not sent, though it may arrive.
     pub async fn drain(&self, deadline: Duration) -> usize {
         let until = Instant::now() + deadline;
         let running = {
             let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *running)
         };
-        running.iter().for_each(|one| one.target.queue.drain());
+        running.iter().for_each(|one| one.phase.send_modify(|phase| *phase = Phase::Drain));
+        let reason = (!self.journal.is_durable()).then_some("shutdown");
         let mut left = 0;
         for one in running {
-            left += one.end(until).await;
+            left += one.end(until, reason).await;
         }
         left
     }
 
-    fn spawn(&self, spec: TargetSpec) -> Running {
-        let target = Arc::new(Target::new(spec, self.lanes, Arc::clone(&self.metrics)));
-        let (stop, stopped) = watch::channel(None);
-        let lane = |number| Lane {
-            target: Arc::clone(&target),
-            number,
-            clock: Arc::clone(&self.clock),
-            stop: stopped.clone(),
+    fn running(&self) -> RwLockReadGuard<'_, Vec<Running>> {
+        self.running.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts and forgets what waits for targets that are gone, or are of the other kind now.
+    fn forget_unknown(&self, specs: &Specs) {
+        let named = |specs: &[TargetSpec], name: &str| specs.iter().any(|spec| spec.name == name);
+        for name in self.journal.targets() {
+            let forwarded = self.journal.cursor(&name, FORWARD).is_some();
+            let stays =
+                if forwarded { named(&specs.forward, &name) } else { named(&specs.remote_write, &name) };
+            if !stays {
+                let kind = if forwarded { Kind::Forward } else { Kind::RemoteWrite };
+                // It is never sent to, so it matters to nobody where it was.
+                let spec = TargetSpec::new(hyper::Uri::default(), name);
+                Target::new(spec, kind, &self.journal, Arc::clone(&self.metrics)).remove();
+            }
+        }
+    }
+
+    fn spawn(&self, spec: TargetSpec, kind: Kind) -> Running {
+        let target = Arc::new(Target::new(spec, kind, &self.journal, Arc::clone(&self.metrics)));
+        let passage = Arc::new(Passage::new(target.places.iter().map(|place| place.next()).collect()));
+        let (phase, watched) = watch::channel(Phase::Run);
+        let feed = |place: &Arc<Place>| {
+            Feed::new(Arc::clone(place), Arc::clone(&passage), watched.clone(), Arc::clone(&self.journal))
         };
-        let tasks = (0..self.lanes).map(|number| self.runtime.spawn(lane(number).run())).collect();
-        Running { target, stop, tasks }
+        let lane = |place: &Arc<Place>| {
+            let (target, feed, watched) = (Arc::clone(&target), feed(place), watched.clone());
+            match kind {
+                Kind::RemoteWrite => {
+                    let clock = Arc::clone(&self.clock);
+                    self.runtime.spawn(Lane { target, feed, clock, asked: 0 }.run(watched))
+                }
+                Kind::Forward => self.runtime.spawn(Forward { target, feed }.run(watched)),
+            }
+        };
+        let tasks = target.places.iter().map(lane).collect();
+        Running { target, phase, tasks }
+    }
+}
+
+impl Kind {
+    /// What is counted where it is dropped.
+    const fn unit(self) -> &'static str {
+        match self {
+            Self::RemoteWrite => "samples",
+            Self::Forward => "requests to be forwarded",
+        }
     }
 }
 
@@ -170,28 +274,27 @@ impl Running {
         self
     }
 
-    /// Waits for the lanes until `until`, then stops them. Returns the samples that were left.
-    async fn end(self, until: Instant) -> usize {
+    /// Waits for the lanes until `until`, then stops them. Counts what is left for `reason`, where there is one, and
+    /// returns it.
+    async fn end(self, until: Instant, reason: Option<&'static str>) -> usize {
         let mut left = 0;
         for mut task in self.tasks {
             let ended = match timeout_at(until, &mut task).await {
                 Ok(ended) => ended,
                 Err(_) => {
-                    self.stop.send_replace(Some("shutdown"));
+                    self.phase.send_replace(Phase::Stop(reason));
                     task.await
                 }
             };
             left += ended.unwrap_or_default();
         }
-        let waiting = self.target.close();
-        self.target.dropped(waiting, "shutdown");
-        left + waiting
+        left + reason.map_or(0, |reason| self.target.give_up_all(reason))
     }
 }
 
 impl fmt::Debug for Targets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
+        let running = self.running();
         let names = running.iter().map(|one| one.target.name());
         f.debug_list().entries(names).finish()
     }

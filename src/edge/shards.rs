@@ -1,37 +1,32 @@
 //! Shards: one plain thread each, the only owner of its series.
 //!
-//! A thread follows the journal, asks its engine, encodes what is to be written back into requests and
-//! hands them to the sender before it says that it is done with the record. It waits for nobody but the
-//! journal.
+//! A thread follows the journal, has its judge take each record, and puts what is derived into the journal before it
+//! says that it is done. Now and then it saves what it knows. It waits for nobody but the journal.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
-use crate::engine::monitor::Plan;
-use crate::engine::sink::{Judgement, Sink};
 use crate::engine::transform::Skip;
-use crate::engine::{Counts, Engine, Shard};
-use crate::series::Sample;
-use crate::wire::encode::RequestBuilder;
-use crate::wire::snappy;
 
+use super::clock::unix_ms;
 use super::journal::{Entry, Journal, Record};
-use super::recent::{Part, Recent};
-use super::send::{Outgoing, Targets};
+use super::judge::{Judge, Tally};
+use super::recent::Recent;
+use super::send::Targets;
+use super::snapshot::Snapshots;
 use super::telemetry::{Metrics, count};
 
-/// How far ahead of its arrival a derived sample may be, in milliseconds. Prometheus 2.42 stops taking
-/// samples altogether after one that is more than an hour ahead.
-const AHEAD_MS_MAX: i64 = 60_000;
+/// A last snapshot is left out where one took longer than this: a stop must not take long, and the journal has it
+/// all.
+const LAST_SNAPSHOT_MAX: Duration = Duration::from_secs(2);
 
 /// What all shards share.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
-    /// Where records come from.
+    /// Where records come from, and what is derived goes.
     pub journal: Arc<Journal>,
-    /// Where derived samples go.
+    /// Who takes derived samples.
     pub targets: Arc<Targets>,
     /// What is remembered for queries.
     pub recent: Recent,
@@ -39,21 +34,34 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
 }
 
+/// Where and how often shards save what they know.
+#[derive(Clone, Debug)]
+pub struct Saving {
+    /// Where.
+    pub snapshots: Arc<Snapshots>,
+    /// How long after the last time.
+    pub interval: Duration,
+}
+
 /// The running threads.
 #[derive(Debug)]
 pub struct Shards(Vec<JoinHandle<()>>);
 
 impl Shards {
-    /// Starts `shards` threads with empty engines.
+    /// Starts a thread for each of `judges`. Without `saving`, what they know ends with the process.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(shards: usize, plan: &Arc<Plan>, around: &Surroundings) -> std::io::Result<Self> {
-        let threads = (0..shards).map(|index| {
-            let shard = Shard { index, count: shards };
-            let engine = Engine::new(shard, Arc::clone(plan));
-            let mut worker = Worker { index, engine, around: around.clone(), last: Gauges::default() };
-            std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || worker.run_or_end_all())
+    pub fn start(
+        judges: Vec<Judge>,
+        around: &Surroundings,
+        saving: Option<&Saving>,
+    ) -> std::io::Result<Self> {
+        let threads = judges.into_iter().map(|judge| {
+            let saver = saving.map(|saving| Saver::new(saving.clone(), &judge));
+            let mut worker = Worker { judge, saver, around: around.clone(), last: Gauges::default() };
+            let name = format!("shard-{}", worker.judge.shard().index);
+            std::thread::Builder::new().name(name).spawn(move || worker.run_or_end_all())
         });
         threads.collect::<Result<_, _>>().map(Self)
     }
@@ -67,8 +75,8 @@ impl Shards {
 }
 
 struct Worker {
-    index: usize,
-    engine: Engine,
+    judge: Judge,
+    saver: Option<Saver>,
     around: Surroundings,
     last: Gauges,
 }
@@ -87,38 +95,42 @@ impl Worker {
     fn run_or_end_all(&mut self) {
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run()));
         if run.is_err() {
-            tracing::error!(shard = self.index, "an engine panicked; the process ends");
+            tracing::error!(shard = self.judge.shard().index, "an engine panicked; the process ends");
             std::process::abort();
         }
     }
 
     fn run(&mut self) {
+        let reader = self.judge.shard().index;
         let journal = Arc::clone(&self.around.journal);
-        while let Some(record) = journal.read(self.index) {
+        self.tell(&Tally::default());
+        while let Some(record) = journal.read(reader) {
             self.take(&record);
-            journal.done(self.index, record.sequence);
+            journal.done(reader, record.sequence);
+            if let Some(saver) = self.saver.as_mut().filter(|_| matches!(record.entry, Entry::Tick)) {
+                saver.save_if_due(&self.judge, &self.around);
+            }
+        }
+        if let Some(saver) = self.saver.as_mut() {
+            saver.save_at_last(&self.judge, &self.around);
         }
     }
 
     fn take(&mut self, record: &Record) {
-        let recent = self.around.recent.clone();
-        let mut egress =
-            Egress::new(&self.around.targets, self.index, record.arrival, recent.part(self.index));
-        let counts = match &record.entry {
-            Entry::Request { batch } => self.engine.ingest(batch, record.arrival, &mut egress),
-            Entry::Tick => self.engine.tick(record.arrival, &mut egress),
-            Entry::Plan(plan) => self.engine.replace_plan(Arc::clone(plan), &mut egress),
-        };
-        egress.flush();
-        let ahead = egress.ahead;
-        drop(egress);
+        let stream = self.judge.stream();
+        let journal = &self.around.journal;
+        let mut part = self.around.recent.part(self.judge.shard().index);
+        let tally = self.judge.take(record, &mut *part, |number, request| {
+            journal.offer(stream, record.sequence, number, &request);
+        });
+        drop(part);
         if matches!(record.entry, Entry::Request { .. }) {
             self.around.metrics.judgement_seconds.observe(record.received.elapsed().as_secs_f64());
         }
-        self.tell(&counts, ahead);
+        self.tell(&tally);
     }
 
-    fn tell(&mut self, counts: &Counts, ahead: u64) {
+    fn tell(&mut self, Tally { counts, ahead }: &Tally) {
         let metrics = &self.around.metrics;
         metrics.samples_judged.inc_by(counts.judged);
         metrics.derived_samples.inc_by(counts.derived);
@@ -128,11 +140,12 @@ impl Worker {
         for (skip, &skipped) in Skip::ALL.iter().zip(&counts.skipped) {
             count(&metrics.samples_skipped, "reason", skip.name(), skipped);
         }
-        count(&metrics.derived_dropped, "reason", "ahead_of_arrival", ahead);
+        count(&metrics.derived_dropped, "reason", "ahead_of_arrival", *ahead);
+        let engine = self.judge.engine();
         let now = Gauges {
-            monitored: self.engine.series_count() as i64,
-            ignored: self.engine.ignored_count() as i64,
-            flagged: self.engine.flagged_count(),
+            monitored: engine.series_count() as i64,
+            ignored: engine.ignored_count() as i64,
+            flagged: engine.flagged_count(),
         };
         let series = |state: &str| metrics.series.get_or_create_owned(&vec![("state", state.to_owned())]);
         series("monitored").inc_by(now.monitored - self.last.monitored);
@@ -142,68 +155,55 @@ impl Worker {
     }
 }
 
-/// Encodes what one record brings forth, and hands it on.
-struct Egress<'a> {
-    targets: &'a Targets,
-    lane: usize,
-    latest: i64,
-    samples_max: usize,
-    builder: RequestBuilder,
-    oldest: i64,
-    newest: i64,
-    ahead: u64,
-    recent: std::sync::MutexGuard<'a, Part>,
+/// Saves what one judge knows, in its time.
+struct Saver {
+    saving: Saving,
+    due: Instant,
+    /// Up to which record it is saved.
+    saved: Option<u64>,
+    asked: u64,
+    took: Duration,
 }
 
-impl<'a> Egress<'a> {
-    fn new(targets: &'a Targets, lane: usize, arrival: i64, recent: std::sync::MutexGuard<'a, Part>) -> Self {
-        Self {
-            lane,
-            latest: arrival.saturating_add(AHEAD_MS_MAX),
-            samples_max: targets.max_samples_per_send(),
-            targets,
-            builder: RequestBuilder::new(),
-            oldest: i64::MAX,
-            newest: i64::MIN,
-            ahead: 0,
-            recent,
+impl Saver {
+    fn new(saving: Saving, judge: &Judge) -> Self {
+        let shard = judge.shard();
+        // The first time one after the other, so that they do not all stand still at once.
+        let first = saving.interval.mul_f64((shard.index + 1) as f64 / shard.count as f64);
+        let asked = saving.snapshots.asked();
+        Self { due: Instant::now() + first, saved: None, asked, took: Duration::ZERO, saving }
+    }
+
+    fn save_if_due(&mut self, judge: &Judge, around: &Surroundings) {
+        let asked = self.saving.snapshots.asked();
+        if Instant::now() >= self.due || asked != self.asked {
+            self.asked = asked;
+            self.save(judge, around);
         }
     }
 
-    fn flush(&mut self) {
-        if self.builder.is_empty() {
-            return;
-        }
-        let samples = self.builder.samples();
-        let body = Bytes::from(snappy::compress(&self.builder.finish()));
-        let request = Outgoing { body, samples, oldest: self.oldest, newest: self.newest };
-        self.targets.offer(self.lane, Arc::new(request));
-        (self.oldest, self.newest) = (i64::MAX, i64::MIN);
-    }
-}
-
-impl Sink for Egress<'_> {
-    fn derived(&mut self, labels: &[&[u8]], sample: Sample) {
-        if self.samples_max == 0 {
-            return;
-        }
-        if sample.timestamp > self.latest {
-            self.ahead += 1;
-            return;
-        }
-        self.builder.push(labels, sample);
-        self.oldest = self.oldest.min(sample.timestamp);
-        self.newest = self.newest.max(sample.timestamp);
-        if self.builder.samples() >= self.samples_max {
-            self.flush();
+    fn save_at_last(&mut self, judge: &Judge, around: &Surroundings) {
+        if self.took < LAST_SNAPSHOT_MAX && self.saved != Some(judge.next()) {
+            self.save(judge, around);
         }
     }
 
-    fn judged(&mut self, judgement: &Judgement<'_>) {
-        self.recent.observe(judgement);
-    }
-
-    fn ended(&mut self, signal: u64, timestamp: i64) {
-        self.recent.ended(signal, timestamp);
+    fn save(&mut self, judge: &Judge, around: &Surroundings) {
+        let begin = Instant::now();
+        // What was derived of the records that a start will not take again has to be there then.
+        let saved = around.journal.sync().map_err(|error| error.to_string());
+        let saved = saved.and_then(|()| self.saving.snapshots.save(judge).map_err(|error| error.to_string()));
+        self.took = begin.elapsed();
+        self.due = begin + self.saving.interval;
+        match saved {
+            Ok(()) => {
+                self.saved = Some(judge.next());
+                around.metrics.snapshot_last_success_timestamp.set(unix_ms() / 1000);
+            }
+            Err(error) => {
+                count(&around.metrics.journal_errors, "operation", "snapshot", 1);
+                tracing::warn!(shard = judge.shard().index, error, "a snapshot could not be saved");
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! a value that a sender controls.
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -55,13 +56,22 @@ table! {
     "signals_flagged" "gauge" [] "Signals whose flag is raised now";
     "flags_raised_total" "counter" [] "How often a flag went from 0 to 1";
     "level_shifts_accepted_total" "counter" [] "How often a lasting deviation was accepted as the new normal";
-    "journal_bytes" "gauge" [] "Bytes waiting in the journal for an engine";
+    "journal_bytes" "gauge" [] "Bytes of the journal that engines or targets still need, or that a start would";
     "journal_limit_bytes" "gauge" [] "Bytes at which the journal is full and requests are answered 503";
+    "journal_writable" "gauge" [] "Whether the disk takes what is written to the journal; while it does not, requests are answered 503";
+    "journal_errors_total" "counter" ["operation"] "Errors of the disk that has the journal";
+    "journal_sync_seconds" "histogram" [] "How long it took to make the journal durable";
+    "journal_cut_bytes_total" "counter" [] "Bytes that a crash left torn at the journal's end, cut at the start";
+    "journal_damaged_records_total" "counter" [] "Places in the journal where records were damaged and passed over";
+    "snapshot_last_success_timestamp_seconds" "gauge" [] "When the state of all engines was last saved, Unix seconds";
+    "snapshot_bytes" "gauge" [] "Bytes of the newest snapshots of all engines";
+    "snapshots_damaged_total" "counter" [] "Snapshots that could not be used at the start";
     "derived_samples_total" "counter" [] "Derived samples made, whether or not there is a target to take them";
     "derived_dropped_total" "counter" ["reason"] "Derived samples that no target will get";
-    "remote_write_requests_total" "counter" ["target", "outcome"] "Requests sent, by how the target took them";
+    "remote_write_requests_total" "counter" ["target", "outcome"] "Requests sent, by how the target took them; forwarded ones that were dropped unsent, by the reason";
     "remote_write_samples_total" "counter" ["target"] "Derived samples that the target took";
-    "remote_write_queue_bytes" "gauge" ["target"] "Bytes waiting for the target";
+    "remote_write_pending_bytes" "gauge" ["target"] "Bytes of the journal from the oldest request on that waits for the target";
+    "remote_write_lag_seconds" "gauge" ["target"] "How long ago the request that the target is to take next was made";
     "remote_write_up" "gauge" ["target"] "Whether the last request was answered with success";
     "judgement_seconds" "histogram" [] "From the last byte of a request to its scores handed to the sender";
     "scrapes_total" "counter" ["outcome"] "Scrapes of scrape mode";
@@ -110,6 +120,22 @@ pub struct Metrics {
     pub journal_bytes: Gauge,
     /// Their limit.
     pub journal_limit_bytes: Gauge,
+    /// Whether the disk takes what is written.
+    pub journal_writable: Gauge,
+    /// Errors of the disk, by operation.
+    pub journal_errors: Family<LabelSet, Counter>,
+    /// How long syncs took.
+    pub journal_sync_seconds: Histogram,
+    /// Bytes cut at the journal's end.
+    pub journal_cut_bytes: Counter,
+    /// Damaged places.
+    pub journal_damaged_records: Counter,
+    /// When the state was last saved, Unix seconds.
+    pub snapshot_last_success_timestamp: Gauge,
+    /// Bytes of the newest snapshots.
+    pub snapshot_bytes: Gauge,
+    /// Snapshots that could not be used.
+    pub snapshots_damaged: Counter,
     /// Derived samples made.
     pub derived_samples: Counter,
     /// Derived samples lost, by reason.
@@ -118,8 +144,10 @@ pub struct Metrics {
     pub remote_write_requests: Family<LabelSet, Counter>,
     /// Samples taken, by target.
     pub remote_write_samples: Family<LabelSet, Counter>,
-    /// Bytes waiting, by target.
-    pub remote_write_queue_bytes: Family<LabelSet, Gauge>,
+    /// Bytes of the journal that wait, by target.
+    pub remote_write_pending_bytes: Family<LabelSet, Gauge>,
+    /// Age of the oldest that waits, by target.
+    pub remote_write_lag: Family<LabelSet, Gauge<f64, AtomicU64>>,
     /// Whether the last request succeeded, by target.
     pub remote_write_up: Family<LabelSet, Gauge>,
     /// From last byte to scores handed over.
@@ -136,6 +164,9 @@ impl Metrics {
         build.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1);
         let judgement_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 14));
         registry.register("judgement_seconds", help("judgement_seconds"), judgement_seconds.clone());
+        let journal_sync_seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 14));
+        let help_of_syncs = help("journal_sync_seconds");
+        registry.register("journal_sync_seconds", help_of_syncs, journal_sync_seconds.clone());
         let r = &mut registry;
         Self {
             config_last_reload_successful: gauge(r, "config_last_reload_successful"),
@@ -156,14 +187,23 @@ impl Metrics {
             level_shifts_accepted: counter(r, "level_shifts_accepted_total"),
             journal_bytes: gauge(r, "journal_bytes"),
             journal_limit_bytes: gauge(r, "journal_limit_bytes"),
+            journal_writable: gauge(r, "journal_writable"),
+            journal_errors: family(r, "journal_errors_total"),
+            journal_cut_bytes: counter(r, "journal_cut_bytes_total"),
+            journal_damaged_records: counter(r, "journal_damaged_records_total"),
+            snapshot_last_success_timestamp: gauge(r, "snapshot_last_success_timestamp_seconds"),
+            snapshot_bytes: gauge(r, "snapshot_bytes"),
+            snapshots_damaged: counter(r, "snapshots_damaged_total"),
             derived_samples: counter(r, "derived_samples_total"),
             derived_dropped: family(r, "derived_dropped_total"),
             remote_write_requests: family(r, "remote_write_requests_total"),
             remote_write_samples: family(r, "remote_write_samples_total"),
-            remote_write_queue_bytes: family(r, "remote_write_queue_bytes"),
+            remote_write_pending_bytes: family(r, "remote_write_pending_bytes"),
+            remote_write_lag: family(r, "remote_write_lag_seconds"),
             remote_write_up: family(r, "remote_write_up"),
             scrapes: family(r, "scrapes_total"),
             judgement_seconds,
+            journal_sync_seconds,
             registry: Mutex::new(registry),
         }
     }

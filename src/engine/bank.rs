@@ -8,6 +8,8 @@
 //! counts: normal is then one percent around the value, and any departure from a constant zero, which has no
 //! percent, is at the edge.
 
+use serde::{Deserialize, Serialize};
+
 use super::baseline::HourOfWeek;
 use super::decide::Votes;
 use super::detect::window::{MIN_OBSERVATIONS, Window};
@@ -20,7 +22,7 @@ use crate::series::Sample;
 const CONSTANT_WIDTH: f64 = 0.01;
 
 /// Detector state of one signal.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bank {
     zscore: Option<ZScore>,
     window: Option<Box<Window>>,
@@ -30,14 +32,17 @@ pub struct Bank {
 impl Bank {
     /// Makes room for the methods of `monitor`.
     pub fn new(monitor: &Monitor) -> Self {
-        let named = |kind| monitor.detectors.contains(&kind);
-        let windowed =
-            named(DetectorKind::RollingZScore) || named(DetectorKind::Mad) || named(DetectorKind::Iqr);
+        let [zscore, window, baseline] = rooms(monitor);
         Self {
-            zscore: named(DetectorKind::ZScore).then(ZScore::default),
-            window: windowed.then(Box::default),
-            baseline: named(DetectorKind::Baseline).then(Box::default),
+            zscore: zscore.then(ZScore::default),
+            window: window.then(Box::default),
+            baseline: baseline.then(Box::default),
         }
+    }
+
+    /// Whether there is room for the methods of `monitor` and for no others.
+    pub fn is_for(&self, monitor: &Monitor) -> bool {
+        [self.zscore.is_some(), self.window.is_some(), self.baseline.is_some()] == rooms(monitor)
     }
 
     /// Asks every method of `monitor`.
@@ -107,6 +112,13 @@ impl Bank {
         self.window.as_ref().map_or(0, |_| size_of::<Window>())
             + self.baseline.as_ref().map_or(0, |it| size_of::<HourOfWeek>() + it.heap_bytes())
     }
+}
+
+/// Whether the methods of `monitor` need a z-score, a window and a baseline.
+fn rooms(monitor: &Monitor) -> [bool; 3] {
+    let named = |kind| monitor.detectors.contains(&kind);
+    let windowed = named(DetectorKind::RollingZScore) || named(DetectorKind::Mad) || named(DetectorKind::Iqr);
+    [named(DetectorKind::ZScore), windowed, named(DetectorKind::Baseline)]
 }
 
 fn around_constant(value: f64, constant: f64) -> Verdict {

@@ -11,6 +11,8 @@
 
 mod window;
 
+use serde::{Deserialize, Serialize};
+
 use super::detect::{Band, DetectorKind, Verdict};
 use super::monitor::{Direction, Policy};
 use crate::series::Sample;
@@ -98,7 +100,7 @@ pub enum Lesson {
 }
 
 /// Decision state of one signal.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Decision {
     /// Observations until a flag may be raised, counted up to the warm-up.
     seen: u32,
@@ -135,7 +137,7 @@ impl Decision {
         let shift = self.update(sample.timestamp, outside, by, policy).map(|()| self.accept());
         if self.flagged && outside {
             self.distance.0 += sample.value - verdict.band.expected;
-            self.distance.1 += 1;
+            self.distance.1 = self.distance.1.saturating_add(1);
         }
         let decided = Decided {
             score,

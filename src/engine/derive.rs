@@ -5,9 +5,11 @@
 //! have, becomes `exported_…` in all of them, as in a Prometheus scrape. The run without `__name__` is built once per signal; the name, and a label that only
 //! one output has, are spliced in where they sort.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::detect::DetectorKind;
 use super::forecast::Threshold;
-use crate::series::{LabelRun, LabelRunBuf, METRIC_NAME, push_label};
+use crate::series::{LabelRun, LabelRunBuf, METRIC_NAME, SeriesHash, push_label};
 
 /// What every name that promantis writes starts with. Input under such a name is refused: Prometheus
 /// sends our own series back to us.
@@ -85,8 +87,9 @@ impl<'a> Output<'a> {
 /// Labels that all derived series of a signal share.
 #[derive(Clone, Debug)]
 pub struct DerivedLabels {
-    /// Canonical, without `__name__`.
+    /// Canonical, without `__name__`. Nothing else is serialised.
     run: Box<[u8]>,
+    id: u64,
     /// Where `__name__` is inserted; not always 0, for `A` sorts before `_`.
     name_at: u32,
 }
@@ -116,9 +119,18 @@ impl DerivedLabels {
                 labels.set(name, value);
             }
         }
-        let run = labels.encode();
-        let name_at = LabelRun::from_canonical(&run).insertion_point(METRIC_NAME) as u32;
-        Self { run, name_at }
+        Self::over(labels.encode())
+    }
+
+    fn over(bytes: Box<[u8]>) -> Self {
+        let run = LabelRun::from_canonical(&bytes);
+        let name_at = run.insertion_point(METRIC_NAME) as u32;
+        Self { id: SeriesHash::of(run).low(), name_at, run: bytes }
+    }
+
+    /// Identity of the signal whose labels these are: a hash of them.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The shared labels, without a name.
@@ -150,6 +162,21 @@ impl DerivedLabels {
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.run.len()
+    }
+}
+
+impl Serialize for DerivedLabels {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(&self.run)
+    }
+}
+
+impl<'de> Deserialize<'de> for DerivedLabels {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let run: &[u8] = Deserialize::deserialize(from)?;
+        let canonical = LabelRun::checked(run).filter(|run| run.metric_name().is_none());
+        let canonical = canonical.ok_or_else(|| serde::de::Error::custom("labels are not canonical"))?;
+        Ok(Self::over(canonical.as_bytes().into()))
     }
 }
 
@@ -188,6 +215,25 @@ mod tests {
             LabelRun::from_canonical(&expected).to_string()
         });
         assert_eq!(*spliced, *run(expected));
+    }
+
+    #[test]
+    fn only_labels_of_a_derived_series_are_read_back() {
+        let check = |bytes: &[u8], fits: bool| {
+            let read = postcard::to_allocvec(bytes).and_then(|bytes| {
+                let labels: DerivedLabels = postcard::from_bytes(&bytes)?;
+                Ok((labels.run().as_bytes().to_vec(), labels.id(), labels.name_at))
+            });
+            assert_eq!(read.is_ok(), fits, "{bytes:?}");
+        };
+        let known = run(&[("A", "1"), ("b", "2")]);
+        check(&known, true);
+        check(&[], true);
+        check(&run(&[("__name__", "up")]), false);
+        check(&known[..known.len() - 1], false);
+        check(&[&known[8..], &known[..8]].concat(), false);
+        check(&[&known[..8], &known[..8]].concat(), false);
+        check(&run(&[("a", "ü")])[..7], false);
     }
 
     #[test]

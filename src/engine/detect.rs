@@ -13,10 +13,12 @@ pub mod static_limits;
 pub mod window;
 pub mod zscore;
 
+use serde::{Deserialize, Serialize};
+
 use crate::series::Sample;
 
 /// The methods, in the order in which they are listed and explained.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum DetectorKind {
     /// Distance from the mean of everything seen.
     ZScore,

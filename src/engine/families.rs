@@ -12,7 +12,7 @@ const FAMILIES_MAX: usize = 20_000;
 const NAME_BYTES_MAX: usize = 4096;
 
 /// Type by family name, at most 20,000 of them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Families(BTreeMap<Box<str>, MetricKind>);
 
 impl Families {
@@ -29,6 +29,20 @@ impl Families {
             let name = format!("{}{suffix}", said.family);
             only_rises(&name, MetricKind::Unknown) != only_rises(&name, said.kind)
         })
+    }
+
+    /// Takes what was remembered by another. Tells whether there was room for it.
+    pub(super) fn take(&mut self, family: Box<str>, kind: MetricKind) -> bool {
+        let fits = self.0.len() < FAMILIES_MAX && family.len() <= NAME_BYTES_MAX;
+        if fits {
+            self.0.entry(family).or_insert(kind);
+        }
+        fits
+    }
+
+    /// What is remembered, by name.
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, MetricKind)> {
+        self.0.iter().map(|(family, &kind)| (&**family, kind))
     }
 
     /// Type of the family that a series called `name` belongs to.

@@ -5,21 +5,25 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::detect::DetectorKind;
 use super::forecast::{Limit, Threshold};
 use super::select::Matchers;
 
-/// Everything that configuration tells an engine. Replaced as a whole.
-#[derive(Clone, PartialEq, Debug)]
+/// Everything that configuration tells an engine. Replaced as a whole. In a serialised form,
+/// selectors stand as their text, which is read again.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// In the order of the file. Their names are unique.
+    #[serde(with = "shared")]
     pub monitors: Vec<Arc<Monitor>>,
     /// What bounds the series table.
     pub limits: SeriesLimits,
 }
 
 /// Bounds of the series table, for the whole process; each shard takes an equal part, rounded up.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct SeriesLimits {
     /// Monitored series at most.
     pub series_max: usize,
@@ -39,7 +43,7 @@ impl SeriesLimits {
 }
 
 /// A named entry of the configuration.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Monitor {
     /// Value of the label `monitor` on everything that is written back.
     pub name: Box<str>,
@@ -60,7 +64,7 @@ pub struct Monitor {
 }
 
 /// How samples become observations.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum TransformChoice {
     /// Counters become rates, everything else stays; the type decides.
     Auto,
@@ -71,7 +75,7 @@ pub enum TransformChoice {
 }
 
 /// Limits that hold whatever was learned.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct StaticLimits {
     /// Above it is anomalous.
     pub upper: Option<f64>,
@@ -80,7 +84,7 @@ pub struct StaticLimits {
 }
 
 /// Which side of the band matters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Direction {
     /// Only values above.
     Above,
@@ -91,7 +95,7 @@ pub enum Direction {
 }
 
 /// From votes to a flag.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Policy {
     /// Which side of the band matters.
     pub direction: Direction,
@@ -112,7 +116,7 @@ pub struct Policy {
 }
 
 /// What is foreseen of a signal.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ForecastSpec {
     /// How far ahead, ascending, at least one.
     pub horizons: Vec<Horizon>,
@@ -135,7 +139,7 @@ impl ForecastSpec {
 }
 
 /// How far ahead, and how the user wrote it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Horizon {
     /// Milliseconds, > 0.
     pub ms: i64,
@@ -144,7 +148,7 @@ pub struct Horizon {
 }
 
 /// What is written back of a monitor.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Emit {
     /// `ml_anomaly_score`.
     pub score: bool,
@@ -158,4 +162,18 @@ pub struct Emit {
     pub expected: bool,
     /// `ml_forecast` and its limits, for each horizon, and the breach series.
     pub forecast: bool,
+}
+
+/// Monitors are serialised whole, and shared anew when they come back.
+mod shared {
+    use super::{Arc, Deserialize, Monitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(monitors: &[Arc<Monitor>], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(monitors.iter().map(Arc::as_ref))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Arc<Monitor>>, D::Error> {
+        Ok(Vec::deserialize(from)?.into_iter().map(Arc::new).collect())
+    }
 }

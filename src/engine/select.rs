@@ -11,6 +11,7 @@ mod parser;
 mod pattern;
 
 use regex::Regex;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::series::{Label, LabelRun};
 
@@ -19,7 +20,7 @@ pub const SELECTOR_BYTES_MAX: usize = 64 * 1024;
 /// Matchers that a selector may have.
 pub const MATCHERS_MAX: usize = 64;
 
-/// A checked selector.
+/// A checked selector. Serialised as its text.
 #[derive(Clone, Debug)]
 pub struct Matchers {
     source: Box<str>,
@@ -82,6 +83,18 @@ impl PartialEq for Matchers {
     /// Two selectors are the same when they are written the same.
     fn eq(&self, other: &Self) -> bool {
         self.source == other.source
+    }
+}
+
+impl Serialize for Matchers {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.source)
+    }
+}
+
+impl<'de> Deserialize<'de> for Matchers {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Self::parse(&Box::<str>::deserialize(from)?).map_err(serde::de::Error::custom)
     }
 }
 

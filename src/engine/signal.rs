@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::bank::Bank;
 use super::decide::{Decided, Decision, Lesson, Votes};
 use super::derive::{DerivedLabels, Output, Scratch};
@@ -24,12 +26,11 @@ pub(super) struct Effect {
 }
 
 /// State of one signal.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Signal {
     /// Index of its monitor in the plan.
     pub(super) monitor: u32,
     observations: u32,
-    id: u64,
     labels: DerivedLabels,
     pub(super) transform: Transform,
     bank: Bank,
@@ -47,7 +48,6 @@ impl Signal {
         Self {
             monitor: index,
             observations: 0,
-            id: crate::series::SeriesHash::of(labels.run()).low(),
             labels,
             transform,
             bank: Bank::new(monitor),
@@ -60,6 +60,12 @@ impl Signal {
 
     pub(super) fn is_flagged(&self) -> bool {
         self.decision.is_flagged()
+    }
+
+    /// Whether its monitor stands in `monitors` and asks for what it keeps.
+    pub(super) fn is_of(&self, monitors: &[Arc<Monitor>]) -> bool {
+        let monitor = monitors.get(self.monitor as usize);
+        monitor.is_some_and(|it| self.bank.is_for(it) && self.trend.is_some() == it.forecast.is_some())
     }
 
     /// Judges a sample that the series admitted.
@@ -76,7 +82,7 @@ impl Signal {
         self.learn(sample, decided, lesson);
         let line = self.trend.as_ref().and_then(|trend| trend.fit());
         sink.judged(&Judgement {
-            signal: self.id,
+            signal: self.labels.id(),
             labels: self.labels.run(),
             sample,
             decided,
@@ -136,7 +142,7 @@ impl Signal {
             writer.stale(monitor);
         }
         let derived = writer.written;
-        sink.ended(self.id, timestamp);
+        sink.ended(self.labels.id(), timestamp);
         derived
     }
 
@@ -144,7 +150,7 @@ impl Signal {
     pub(super) fn heap_bytes(&self) -> usize {
         self.labels.heap_bytes()
             + self.bank.heap_bytes()
-            + self.trend.as_ref().map_or(0, |_| LinearTrend::BYTES)
+            + self.trend.as_ref().map_or(0, |it| size_of::<LinearTrend>() + it.heap_bytes())
     }
 }
 

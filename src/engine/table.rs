@@ -4,15 +4,20 @@
 //! slots; series known to match no monitor are remembered by their hash alone, and when there are too many
 //! of those, all are forgotten and found anew. Nothing depends on the order of a hash table.
 
+mod rebuild;
+
 use hashbrown::{HashSet, HashTable};
+use serde::{Deserialize, Serialize};
 
 use super::monitor::SeriesLimits;
 use super::signal::Signal;
 use super::transform::Skip;
 use crate::series::{MetricKind, SeriesHash};
 
-/// One monitored series.
-#[derive(Debug)]
+pub(super) use rebuild::{Misplaced, Pace, Rebuild};
+
+/// One monitored series, in 64 bytes and its signals.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) hash: SeriesHash,
     /// Timestamp of the newest sample, judged or not.
@@ -23,7 +28,7 @@ pub(super) struct Entry {
     pub(super) generation: u32,
     /// The type that remote write 2.0 said first.
     pub(super) said: MetricKind,
-    pub(super) signals: Vec<Signal>,
+    pub(super) signals: Box<[Signal]>,
 }
 
 /// Hashes that are hashes already.
@@ -129,15 +134,20 @@ impl Table {
 
     /// Puts a series into a slot.
     pub(super) fn insert(&mut self, entry: Entry) -> u32 {
-        let hash = entry.hash;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
         });
+        self.place(slot, entry);
+        slot
+    }
+
+    /// Fills an empty slot.
+    fn place(&mut self, slot: u32, entry: Entry) {
+        let hash = entry.hash;
         self.slots[slot as usize] = Some(entry);
         let slots = &self.slots;
         self.index.insert_unique(hash.low(), slot, |&slot| hash_at(slots, slot).map_or(0, SeriesHash::low));
-        slot
     }
 
     /// Takes a series out of its slot.
@@ -237,7 +247,7 @@ mod tests {
             arrival,
             generation: 0,
             said: MetricKind::Unknown,
-            signals: Vec::new(),
+            signals: Box::default(),
         }
     }
 

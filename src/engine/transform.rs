@@ -3,6 +3,8 @@
 //! Here NaN, infinities, stale markers, repeated and out-of-order samples are met, so that no detector
 //! ever sees one.
 
+use serde::{Deserialize, Serialize};
+
 use super::monitor::TransformChoice;
 use crate::series::{MetricKind, Sample, is_stale_marker};
 
@@ -32,11 +34,13 @@ pub enum Skip {
     SeriesLimit,
     /// The series is new, and too many were new lately.
     SeriesRate,
+    /// Another replica is the one that counts for its cluster.
+    Replica,
 }
 
 impl Skip {
     /// All reasons, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Stale,
         Self::NotANumber,
         Self::Infinite,
@@ -47,6 +51,7 @@ impl Skip {
         Self::Unmonitored,
         Self::SeriesLimit,
         Self::SeriesRate,
+        Self::Replica,
     ];
 
     /// Value of the label `reason`.
@@ -62,6 +67,7 @@ impl Skip {
             Self::Unmonitored => "unmonitored",
             Self::SeriesLimit => "series_limit",
             Self::SeriesRate => "new_series_rate",
+            Self::Replica => "replica",
         }
     }
 }
@@ -88,7 +94,7 @@ pub fn admit(sample: Sample, newest: Option<i64>) -> Result<(), Skip> {
 }
 
 /// How one signal is drawn from its series. 24 bytes.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Transform {
     /// As it is.
     Value,

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{LabelRun, MetricKind, Sample, SeriesHash};
+use super::{LabelRun, MetricKind, Sample, SeriesHash, Source, Sources};
 
 /// One request, decoded and checked.
 #[derive(Default, Debug)]
@@ -14,6 +14,7 @@ pub struct Batch {
     series: Vec<Entry>,
     samples: Vec<Sample>,
     metadata: Vec<FamilyMetadata>,
+    sources: Sources,
 }
 
 /// What a request said about a metric family (remote write 1.0 sends it apart from samples).
@@ -36,6 +37,8 @@ pub struct Series<'a> {
     pub samples: &'a [Sample],
     /// Type by remote write 2.0 metadata; unknown in 1.0.
     pub kind: MetricKind,
+    /// Place in [`Batch::sources`]; `None` where no replica of a pair sent it.
+    pub source: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -44,6 +47,7 @@ struct Entry {
     labels: Range<u32>,
     samples: Range<u32>,
     kind: MetricKind,
+    source: Option<u32>,
 }
 
 impl Batch {
@@ -69,23 +73,30 @@ impl Batch {
     }
 
     /// Adds a series whose canonical labels stand at `labels` and whose samples are those pushed since
-    /// `first_sample`.
-    pub fn push_series(&mut self, labels: Range<usize>, first_sample: usize, kind: MetricKind) {
+    /// `first_sample`. `source` is a place in the sources that the batch has or is given later.
+    pub fn push_series(
+        &mut self,
+        labels: Range<usize>,
+        first_sample: usize,
+        kind: MetricKind,
+        source: Option<u32>,
+    ) {
         let hash = SeriesHash::of(LabelRun::from_canonical(&self.bytes[labels.clone()]));
         self.series.push(Entry {
             hash,
             labels: labels.start as u32..labels.end as u32,
             samples: first_sample as u32..self.samples.len() as u32,
             kind,
+            source,
         });
     }
 
-    /// Adds a series of one's own making.
+    /// Adds a series of one's own making, which no replica sent.
     pub fn push(&mut self, labels: LabelRun<'_>, kind: MetricKind, samples: &[Sample]) {
         let (start, first) = (self.bytes.len(), self.samples.len());
         self.bytes.extend_from_slice(labels.as_bytes());
         self.samples.extend_from_slice(samples);
-        self.push_series(start..self.bytes.len(), first, kind);
+        self.push_series(start..self.bytes.len(), first, kind, None);
     }
 
     /// Adds a sample to the series that will be pushed next.
@@ -96,6 +107,11 @@ impl Batch {
     /// Drops the samples that were pushed after the first `count`: those of a series that is refused.
     pub fn truncate_samples(&mut self, count: usize) {
         self.samples.truncate(count);
+    }
+
+    /// Sets the sources that series name by their place.
+    pub fn set_sources(&mut self, sources: Sources) {
+        self.sources = sources;
     }
 
     /// Adds what was said about a family.
@@ -112,6 +128,7 @@ impl Batch {
             ),
             samples: &self.samples[entry.samples.start as usize..entry.samples.end as usize],
             kind: entry.kind,
+            source: entry.source,
         })
     }
 
@@ -125,6 +142,11 @@ impl Batch {
         &self.samples
     }
 
+    /// The replicas that sent series, each once. Empty where none was named.
+    pub fn sources(&self) -> &[Source] {
+        self.sources.as_slice()
+    }
+
     /// What the request said about families.
     pub fn metadata(&self) -> &[FamilyMetadata] {
         &self.metadata
@@ -136,6 +158,7 @@ impl Batch {
             + self.series.capacity() * size_of::<Entry>()
             + self.samples.capacity() * size_of::<Sample>()
             + self.metadata.capacity() * size_of::<FamilyMetadata>()
+            + self.sources.heap_bytes()
             + self.metadata.iter().map(|said| said.family.len()).sum::<usize>()
     }
 }

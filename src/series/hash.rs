@@ -3,11 +3,26 @@
 //! With 128 bits, two of 100 million series collide with a probability below 1e-22, so the table
 //! compares hashes and never labels. About 4 ns dearer than 64 bits on a 320-byte run.
 
+use serde::{Deserialize, Serialize};
+
 use super::LabelRun;
 
-/// XXH3-128 of a canonical label run (<https://xxhash.com>).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// XXH3-128 of a canonical label run (<https://xxhash.com>). Serialised as its 16 bytes, the lowest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(into = "[u8; 16]", from = "[u8; 16]")]
 pub struct SeriesHash(pub u128);
+
+impl From<SeriesHash> for [u8; 16] {
+    fn from(hash: SeriesHash) -> Self {
+        hash.0.to_le_bytes()
+    }
+}
+
+impl From<[u8; 16]> for SeriesHash {
+    fn from(bytes: [u8; 16]) -> Self {
+        Self(u128::from_le_bytes(bytes))
+    }
+}
 
 impl SeriesHash {
     /// Hashes the bytes of `run`. Equal label sets have equal runs, whatever protocol brought them.

@@ -1,7 +1,9 @@
 //! What a metric family is said to be.
 
+use serde::{Deserialize, Serialize};
+
 /// Type of a metric family as its metadata states it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum MetricKind {
     /// Nothing was said.
     #[default]
@@ -34,6 +36,20 @@ impl MetricKind {
             6 => Self::Info,
             7 => Self::StateSet,
             _ => Self::Unknown,
+        }
+    }
+
+    /// The number that remote write 1.0 and 2.0 share.
+    pub fn to_wire(self) -> u8 {
+        match self {
+            Self::Unknown => 0,
+            Self::Counter => 1,
+            Self::Gauge => 2,
+            Self::Histogram => 3,
+            Self::GaugeHistogram => 4,
+            Self::Summary => 5,
+            Self::Info => 6,
+            Self::StateSet => 7,
         }
     }
 }

@@ -35,6 +35,21 @@ impl<'a> LabelRun<'a> {
         Self(bytes)
     }
 
+    /// Takes bytes of unknown origin, where they are a canonical run. Builds it again to compare.
+    pub fn checked(bytes: &'a [u8]) -> Option<Self> {
+        let run = Self(bytes);
+        let mut again = Vec::with_capacity(bytes.len());
+        let mut last = "";
+        for label in run.iter() {
+            if label.name <= last || label.value.is_empty() {
+                return None;
+            }
+            last = label.name;
+            push_label(&mut again, label.name.as_bytes(), label.value.as_bytes());
+        }
+        (again == bytes).then_some(run)
+    }
+
     /// The run as it stands on the wire.
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
@@ -182,6 +197,26 @@ mod tests {
         let two: LabelRunBuf = [("A", "1"), ("b", "2"), ("__name__", "up")].into_iter().collect();
         assert_eq!(one.encode(), two.encode());
         assert_eq!(LabelRun(&one.encode()).to_string(), r#"up{A="1", b="2"}"#);
+    }
+
+    #[test]
+    fn only_canonical_bytes_are_a_run() {
+        let check = |bytes: &[u8], canonical| {
+            assert_eq!(LabelRun::checked(bytes).is_some(), canonical, "{bytes:?}");
+        };
+        let run: LabelRunBuf = [("a", "1"), ("b", "2")].into_iter().collect();
+        let (bytes, label) = (run.encode(), b"\x0a\x06\x0a\x01a\x12\x011");
+        check(&[], true);
+        check(&bytes, true);
+        check(label, true);
+        check(&bytes[..7], false);
+        check(&[label.as_slice(), label].concat(), false); // A name twice.
+        check(&[&bytes[8..], &bytes[..8]].concat(), false); // Not sorted.
+        check(b"\x0a\x05\x0a\x01a\x12\x00", false); // No value.
+        check(b"\x0a\x05\x0a\x00\x12\x011", false); // No name.
+        check(b"\x0a\x06\x0a\x01\xff\x12\x011", false); // No text.
+        check(b"\x0a\x07\x0a\x81\x00a\x12\x011", false); // A length in more bytes than it needs.
+        check(b"\x0a\x07\x0a\x01a\x12\x0112", false); // A label that goes on.
     }
 
     #[test]

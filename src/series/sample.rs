@@ -1,12 +1,14 @@
 //! One value at one instant, and the marker that ends a series.
 
+use serde::{Deserialize, Serialize};
+
 /// Bits of the NaN that means "this series ended here" and nothing else.
 ///
 /// Source: remote write 1.0 specification, "Stale Markers".
 pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
 
 /// A value at an instant.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Sample {
     /// Milliseconds since the Unix epoch.
     pub timestamp: i64,

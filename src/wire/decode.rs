@@ -8,6 +8,9 @@
 //! What is wrong with one series or sample costs that one and is tallied; what is wrong with the request
 //! costs the request. Judgement follows what Prometheus does with remote write 2.0, for 1.0 too, where
 //! Prometheus itself drops bad series without a word.
+//!
+//! A label `__replica__` is taken out of its series, so that all replicas of a pair send the same series; which
+//! of them it was, the batch knows.
 
 mod histogram;
 mod intake;
@@ -59,8 +62,11 @@ pub struct Limits {
     pub name_bytes_max: usize,
     /// Bytes of a label's value. More refuse the series.
     pub value_bytes_max: usize,
-    /// Bytes of a series' canonical label run, tags and lengths included. More refuse the series.
+    /// Bytes of a series' canonical label run, tags and lengths included. More refuse the series. A label
+    /// `__replica__` does not count, since it is taken out.
     pub label_bytes_max: usize,
+    /// Distinct pairs of `cluster` and `__replica__` of a request. Further ones lose their series.
+    pub replicas_max: usize,
 }
 
 impl Default for Limits {
@@ -77,6 +83,7 @@ impl Default for Limits {
             name_bytes_max: 256,
             value_bytes_max: 4096,
             label_bytes_max: 16 << 10,
+            replicas_max: 1_000,
         }
     }
 }

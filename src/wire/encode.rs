@@ -5,8 +5,11 @@
 
 use std::ops::Range;
 
+use prost::Message;
+
 use super::fields::{Field, Fields, Value, push_varint, varint_len};
-use crate::series::{LabelRun, Sample, is_stale_marker};
+use super::prompb::v1::{MetricMetadata, WriteRequest};
+use crate::series::{Batch, LabelRun, Sample, is_stale_marker};
 
 /// Tag of a series inside a request: field 1, length-delimited.
 const SERIES_TAG: u8 = 0x0a;
@@ -94,6 +97,24 @@ impl RequestBuilder {
         self.samples = 0;
         std::mem::replace(&mut self.raw, room)
     }
+}
+
+/// All of `batch` as one remote-write 1.0 request: a series for each sample, then what was said of families.
+pub fn request(batch: &Batch) -> Vec<u8> {
+    let mut builder = RequestBuilder::new();
+    for series in batch.iter() {
+        series.samples.iter().for_each(|&sample| builder.push(&[series.labels.as_bytes()], sample));
+    }
+    let mut raw = builder.finish();
+    let metadata = batch.metadata().iter().map(|said| MetricMetadata {
+        r#type: i32::from(said.kind.to_wire()),
+        metric_family_name: said.family.as_bytes().to_vec(),
+        ..MetricMetadata::default()
+    });
+    let metadata = WriteRequest { metadata: metadata.collect(), ..WriteRequest::default() };
+    // Protobuf messages put one after the other are one message.
+    raw.extend(metadata.encode_to_vec());
+    raw
 }
 
 /// How many series the request `raw` has; `None` where it is no protobuf.

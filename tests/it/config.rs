@@ -1,10 +1,12 @@
 //! Configuration files: what they mean, and what is said about those that are wrong.
 
+mod durability;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use promantis::config::{self, Config, KEYS, derived_per_series};
-use promantis::edge::limits::ReceiveLimits;
+use promantis::edge::limits::{JournalSettings, ReceiveLimits};
 use promantis::edge::send::spec::TargetSpec;
 use promantis::engine::detect::DetectorKind;
 use promantis::engine::monitor::{Direction, Monitor, StaticLimits, TransformChoice};
@@ -47,7 +49,7 @@ fn check(section: &str, key: &str, values: &[&str], refused: &[&str]) {
     let parse = |value: &str| {
         let (head, indent) = match section {
             "" => (String::new(), ""),
-            "remote_write" => ("remote_write:\n  - url: http://host/write\n".to_owned(), "    "),
+            "remote_write" | "forward" => (format!("{section}:\n  - url: http://host/write\n"), "    "),
             "monitors" => ("monitors:\n  - name: one\n".to_owned(), "    "),
             "forecast" => {
                 ("monitors:\n  - name: one\n    forecast:\n      method: linear\n".to_owned(), "      ")
@@ -74,8 +76,8 @@ fn nothing_written_is_one_fast_monitor_over_every_series() {
         let config = good(text);
         assert_eq!(config.listen.to_string(), "127.0.0.1:9900");
         assert_eq!(config.receive, ReceiveLimits::default());
-        assert_eq!(config.journal_max_bytes, 256 << 20);
-        assert_eq!(config.targets, []);
+        assert_eq!(config.journal, JournalSettings::default());
+        assert_eq!((config.targets, config.forward, config.history), (vec![], vec![], None));
         let limits = config.plan.limits;
         assert_eq!((limits.series_max, limits.new_series_per_second), (100_000, 1000));
         assert_eq!(limits.idle_eviction_ms, 3_600_000);
@@ -93,7 +95,8 @@ fn nothing_written_is_one_fast_monitor_over_every_series() {
         assert_eq!((policy.warm_up, policy.trigger_ms, policy.recovery_ms), (60, 300_000, 300_000));
         assert_eq!((policy.fraction, policy.accept_after_ms), (0.6, 7_200_000));
     }
-    assert_eq!(config::load(None), Ok(good("")));
+    let prometheus_url = std::env::var("PROMETHEUS_URL").ok();
+    assert_eq!(config::load(None), config::parse_with("", prometheus_url.as_deref()));
 }
 
 #[test]
@@ -109,7 +112,7 @@ limits:
   series_max: 0
   connection: 5
 journal:
-  path: /var/lib/promantis
+  sync: always
 remote_write:
   - url: https://host/write
   - url: http://user:hunter2@host/write
@@ -134,7 +137,7 @@ monitors:
 1: listen: `everywhere` is no address and port; write for example 127.0.0.1:9900
 3: limits.series_max: `0` must be at least 1
 4: limits.connection: unknown field `connection`; did you mean `connections`?
-6: journal.path: `/var/lib/promantis` is not available, only `memory` is
+6: journal.sync: unknown mode `always`; known are batch, interval, never
 8: remote_write[0].url: TLS is not available; put a proxy in front and write its http:// address
 9: remote_write[1].url: credentials do not belong in a URL; use `basic_auth` or a bearer token
 10: remote_write[1].timeout: `30` is no duration; write for example 30s, 5m, 1h30m or 7d
@@ -197,7 +200,9 @@ fn a_file_that_cannot_be_read_is_an_error_of_the_file() {
     std::fs::write(&path, "x: 1").unwrap();
     let errors = config::load(Some(&path)).expect_err("unknown field").to_string();
     assert!(
-        errors.contains("bytes.yml:1: x: unknown field `x`; known are listen, remote_write, journal,"),
+        errors.contains(
+            "bytes.yml:1: x: unknown field `x`; known are listen, remote_write, forward, history, journal,"
+        ),
         "{errors}"
     );
 }
@@ -210,8 +215,6 @@ fn edge_values_of_the_process_are_met() {
         &["127.0.0.1:0", "'[::1]:9900'", "0.0.0.0:1"],
         &["localhost:1", "127.0.0.1", "'1.2.3.4:99999'"],
     );
-    check("journal", "path", &["memory", ""], &["./data", "[]"]);
-    check("journal", "max_bytes", &["32MiB", "1TiB"], &["32MB", "0", "many"]);
     check("limits", "series_max", &["1", "4294967295"], &["0", "-1", "1.5"]);
     check("limits", "new_series_per_second", &["1"], &["0"]);
     check("limits", "idle_eviction", &["1ms", "100y"], &["0", "101y"]);
@@ -229,7 +232,7 @@ fn edge_values_of_the_process_are_met() {
 fn edge_values_of_a_target_are_met() {
     check("remote_write", "name", &["x", &"ü".repeat(64)], &["''", "\"\\n\"", &"x".repeat(65)]);
     check("remote_write", "timeout", &["1ms"], &["0"]);
-    check("remote_write", "queue_bytes", &["1"], &["0"]);
+    check("remote_write", "when_full", &["drop_oldest", "hold_back"], &["drop", "true"]);
     check("remote_write", "max_sample_age", &["0", "1ms"], &["-1s"]);
     check("remote_write", "max_samples_per_send", &["1"], &["0"]);
     check("remote_write", "min_backoff", &["1ms", "5s"], &["0"]);

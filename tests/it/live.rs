@@ -5,6 +5,7 @@ mod attacks;
 mod demo;
 mod examples;
 mod feedback;
+mod pairs;
 mod reload;
 mod stop;
 mod victoria;

@@ -12,6 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::Target;
+use crate::edge::outgoing::with_sources;
 use crate::wire::exposition::Format;
 
 /// Bytes that a page may have.
@@ -125,8 +126,6 @@ async fn read(mut from: Incoming) -> Result<Vec<u8>, Unheard> {
     Ok(body)
 }
 
-/// An error and its causes, outermost first.
 fn lost(error: &dyn std::error::Error) -> Unheard {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    Unheard::Lost(causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")))
+    Unheard::Lost(with_sources(error))
 }

@@ -17,12 +17,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::outcome::Outcome;
 use super::spec::TargetSpec;
+use crate::edge::outgoing::{excerpt, redacted, with_sources};
+use crate::wire::decode::Protocol;
 
 /// Bytes of an answer's body that are read; a longer one costs the connection.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
-
-/// Bytes of an answer's body that are shown in a log line.
-const EXCERPT_BYTES_MAX: usize = 512;
 
 /// Header that names the version of the protocol.
 const VERSION_HEADER: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
@@ -51,29 +50,30 @@ impl Endpoint {
             }
         }
         // The protocol's own headers come last: nobody overrides them.
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         let agent = concat!("promantis/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-        headers.insert(VERSION_HEADER, HeaderValue::from_static("0.1.0"));
         Self { spec, headers }
     }
 
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+    fn request(&self, protocol: Protocol, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.spec.url.clone();
-        *request.headers_mut() = self.headers.clone();
+        let (content_type, version) = match protocol {
+            Protocol::V1 => ("application/x-protobuf", "0.1.0"),
+            Protocol::V2 => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
+        };
+        let headers = request.headers_mut();
+        headers.clone_from(&self.headers);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(VERSION_HEADER, HeaderValue::from_static(version));
         request
     }
 
     /// `text` without the secrets that a target may have echoed: headers' values and the URL's query.
     fn redacted(&self, text: &str) -> String {
-        let values = self.spec.headers.iter().map(|(_, secret)| secret.expose());
-        // A target may name the token alone, without the scheme before it.
-        let secrets = values.flat_map(|value| [Some(value), value.split_once(' ').map(|(_, rest)| rest)]);
-        let secrets = secrets.flatten().chain(self.spec.url.query()).filter(|secret| !secret.is_empty());
-        secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "<secret>"))
+        redacted(text, &self.spec.headers, &self.spec.url)
     }
 }
 
@@ -103,10 +103,10 @@ impl Client {
         Self { pool }
     }
 
-    /// Posts `body` once.
-    pub(super) async fn post(&self, endpoint: &Endpoint, body: Bytes) -> Answer {
+    /// Posts `body`, a message of `protocol`, once.
+    pub(super) async fn post(&self, endpoint: &Endpoint, protocol: Protocol, body: Bytes) -> Answer {
         let deadline = Instant::now() + endpoint.spec.timeout;
-        let response = self.pool.request(endpoint.request(body));
+        let response = self.pool.request(endpoint.request(protocol, body));
         match timeout_at(deadline, response).await {
             Ok(Ok(response)) => answered(endpoint, response, deadline).await,
             Ok(Err(error)) => unheard(with_sources(&error)),
@@ -143,18 +143,6 @@ async fn read(mut from: Incoming, into: &mut Vec<u8>) {
     }
 }
 
-/// The begin of `text` on one line.
-fn excerpt(text: &str) -> String {
-    let end = text.floor_char_boundary(EXCERPT_BYTES_MAX);
-    text[..end].trim().escape_debug().to_string()
-}
-
-/// An error and its causes, outermost first.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 #[cfg(test)]
 mod tests {
     use hyper::Uri;
@@ -176,7 +164,7 @@ mod tests {
             (VERSION_HEADER, Secret::new("9")),
             (AUTHORIZATION, Secret::new("Bearer hunter2")),
         ];
-        let request = endpoint(mine).request(Bytes::from_static(b"x"));
+        let request = endpoint(mine).request(Protocol::V1, Bytes::from_static(b"x"));
         let header = |name: HeaderName| request.headers().get_all(name).iter().collect::<Vec<_>>();
         assert_eq!(header(CONTENT_TYPE), ["application/x-protobuf"]);
         assert_eq!(header(CONTENT_ENCODING), ["snappy"]);
@@ -185,18 +173,9 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_shown_neither_by_debug_nor_by_an_echo() {
+    fn a_secret_is_not_shown_by_debug() {
         let plain = endpoint(vec![(AUTHORIZATION, Secret::new("hunter2"))]);
         let shown = format!("{plain:?}");
         assert!(!shown.contains("hunter2") && !shown.contains("swordfish"));
-        assert_eq!(plain.redacted("hunter2 to /?key=swordfish"), "<secret> to /?<secret>");
-        let bearer = endpoint(vec![(AUTHORIZATION, Secret::new("Bearer hunter2"))]);
-        assert_eq!(bearer.redacted("Bearer hunter2: hunter2 is unknown"), "<secret>: <secret> is unknown");
-    }
-
-    #[test]
-    fn an_excerpt_is_one_short_line() {
-        assert_eq!(excerpt("out of\norder\u{1b}\n"), "out of\\norder\\u{1b}");
-        assert_eq!(excerpt(&"ä".repeat(400)).len(), 512);
     }
 }

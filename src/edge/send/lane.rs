@@ -6,57 +6,65 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::delivery::{Delivery, Next, Part, Verdict};
+use super::feed::Feed;
 use super::outcome::{Outcome, is_about_content};
 use super::retry::Backoff;
 use super::target::Target;
-use super::{Clock, Outgoing};
+use super::{Clock, Outgoing, Phase};
+use crate::edge::journal::record;
 
 /// How old the samples of a request may be that is sent again as a witness, milliseconds. What is older may be
 /// refused for its age alone, by some targets with a 500.
 const FRESH_MS: i64 = 10 * 60_000;
 
-/// Why a lane is to end at once: value of the label `reason`; `None` while it may run.
-pub(super) type Stop = Option<&'static str>;
-
 /// A lane before it runs.
 pub(super) struct Lane {
     pub(super) target: Arc<Target>,
-    /// Which of the target's queues it serves.
-    pub(super) number: usize,
+    pub(super) feed: Feed,
     pub(super) clock: Clock,
-    pub(super) stop: watch::Receiver<Stop>,
+    /// Samples of the witness whose answer is awaited.
+    pub(super) asked: usize,
 }
 
 impl Lane {
-    /// Sends until the queue is drained or the lane is stopped. Returns the samples of the request in hand
-    /// that were not delivered, and counts them; one whose answer was still awaited is among them.
-    pub(super) async fn run(mut self) -> usize {
+    /// Sends until the target is drained or stopped. Returns the samples of the request in hand that were not
+    /// delivered and will not be, and counts them; one whose answer was still awaited is among them.
+    pub(super) async fn run(mut self, mut phase: watch::Receiver<Phase>) -> usize {
         let mut hand = None;
-        let mut stop = self.stop.clone();
         let reason = tokio::select! {
             biased;
-            reason = stopped(&mut stop) => reason,
-            () = self.work(&mut hand) => return 0,
+            reason = stopped(&mut phase) => reason,
+            () = self.work(&mut hand) => None,
         };
-        let samples = hand.as_ref().map_or(0, Delivery::samples_left);
+        self.feed.leave();
+        let Some(reason) = reason else { return 0 };
+        let samples = hand.as_ref().map_or(0, Delivery::samples_left) + self.asked;
         self.target.dropped(samples, reason);
         samples
     }
 
     async fn work(&mut self, hand: &mut Option<Delivery>) {
         let mut last = None;
-        while let Some(request) = self.target.queue.take(self.number).await {
-            let delivery = hand.insert(Delivery::new(request));
+        while let Some(record) = self.feed.next().await {
+            let Some(request) = record::outgoing(&record) else {
+                tracing::error!(
+                    sequence = record.head.sequence,
+                    "a derived request in the journal is malformed"
+                );
+                self.feed.place.skip();
+                continue;
+            };
+            let delivery = hand.insert(Delivery::new(Arc::new(request)));
             self.deliver(delivery, last.as_deref()).await;
             last = delivery.taken_whole().or(last);
             *hand = None;
+            self.feed.place.done();
         }
     }
 
     /// Brings one request to its end, however long that takes. `last` is what the target took whole before.
-    async fn deliver(&self, delivery: &mut Delivery, last: Option<&Outgoing>) {
-        let spec = &self.target.endpoint().spec;
-        let mut backoff = Backoff::new(spec.backoff_min, spec.backoff_max);
+    async fn deliver(&mut self, delivery: &mut Delivery, last: Option<&Outgoing>) {
+        let mut backoff = self.target.backoff();
         let mut distance = 0_usize;
         loop {
             if self.is_too_old(delivery.newest()) {
@@ -103,16 +111,25 @@ impl Lane {
     }
 
     /// Sends a request that waits behind the one in hand, `distance` further on: whether the target takes
-    /// it says whether the target is well. One that is taken waits no longer; any other stays where it is.
+    /// it says whether the target is well. One that is taken is passed over in its turn; any other stays where it is.
     ///
     /// The next one is asked first, since nothing is overtaken then but the request in hand. Where that is
     /// no better, ones further on are, up to the newest: a whole stretch may be poisoned.
-    async fn ask_another(&self, distance: usize) -> Outcome {
-        let Some(other) = self.target.queue.peek(self.number, distance) else { return Outcome::UNHEARD };
-        let part = Part { body: other.body.clone(), samples: other.samples };
-        let outcome = self.target.post(part).await;
-        if outcome == Outcome::Accepted {
-            self.target.queue.remove(self.number, &other);
+    async fn ask_another(&mut self, distance: usize) -> Outcome {
+        let Some(record) = self.feed.peek(distance).await else { return Outcome::UNHEARD };
+        let Some(other) = record::outgoing(&record) else { return Outcome::UNHEARD };
+        if !self.feed.place.ask(record.head.sequence) {
+            return Outcome::UNHEARD;
+        }
+        self.asked = other.samples;
+        let outcome = self.target.post(Part { body: other.body, samples: other.samples }).await;
+        self.asked = 0;
+        let taken = outcome == Outcome::Accepted;
+        if self.feed.place.answered(taken) {
+            self.target.dropped(other.samples, "queue_full");
+        }
+        if taken {
+            self.feed.look_anew();
         }
         outcome
     }
@@ -130,7 +147,8 @@ impl Lane {
     }
 }
 
-async fn pause(backoff: &mut Backoff, outcome: Outcome) {
+/// Waits as `backoff` says, or as long as the target asked for.
+pub(super) async fn pause(backoff: &mut Backoff, outcome: Outcome) {
     let asked_for: Option<Duration> = match outcome {
         Outcome::Recoverable { retry_after, .. } => retry_after,
         Outcome::Accepted | Outcome::Rejected { .. } => None,
@@ -138,10 +156,11 @@ async fn pause(backoff: &mut Backoff, outcome: Outcome) {
     tokio::time::sleep(backoff.pause(asked_for)).await;
 }
 
-/// The reason to stop, when there is one. Where nobody is left to give one, the process is ending.
-async fn stopped(stop: &mut watch::Receiver<Stop>) -> &'static str {
-    match stop.wait_for(Option::is_some).await {
-        Ok(reason) => reason.unwrap_or("shutdown"),
-        Err(_) => "shutdown",
+/// Why what is in hand is given up, once the lane is to stop; `None` where it is not. Where nobody is left to say so,
+/// the process is ending.
+pub(super) async fn stopped(phase: &mut watch::Receiver<Phase>) -> Option<&'static str> {
+    match phase.wait_for(|phase| matches!(phase, Phase::Stop(_))).await.as_deref() {
+        Ok(Phase::Stop(reason)) => *reason,
+        _ => None,
     }
 }

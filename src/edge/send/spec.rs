@@ -27,10 +27,22 @@ pub struct TargetSpec {
     pub backoff_max: Duration,
     /// Sent with every request, beside what the protocol asks for.
     pub headers: Vec<(HeaderName, Secret)>,
+    /// What happens when the journal is full of what this target has not taken.
+    pub when_full: WhenFull,
+}
+
+/// What happens when the journal reaches its limit because a target has not taken what is in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhenFull {
+    /// The oldest that waits for this target is dropped and counted.
+    DropOldest,
+    /// Input is answered 503, and the senders keep it, until this target has taken enough.
+    HoldBack,
 }
 
 impl TargetSpec {
-    /// A target with every default: 30 s, 64 MiB, 55 minutes, 2,000 samples, 30 ms to 5 s, no headers.
+    /// A target with every default: 30 s, 64 MiB, 55 minutes, 2,000 samples, 30 ms to 5 s, no headers, the oldest
+    /// dropped when full.
     pub fn new(url: Uri, name: impl Into<String>) -> Self {
         Self {
             url,
@@ -42,6 +54,7 @@ impl TargetSpec {
             backoff_min: Duration::from_millis(30),
             backoff_max: Duration::from_secs(5),
             headers: Vec::new(),
+            when_full: WhenFull::DropOldest,
         }
     }
 }
@@ -49,9 +62,14 @@ impl TargetSpec {
 impl TargetSpec {
     /// The URL without its query, which may hold a token.
     pub fn shown_url(&self) -> String {
-        let host = self.url.authority().map_or("", |authority| authority.as_str());
-        format!("http://{host}{}", self.url.path())
+        shown_url(&self.url)
     }
+}
+
+/// `url` without its query, which may hold a token.
+pub fn shown_url(url: &Uri) -> String {
+    let host = url.authority().map_or("", |authority| authority.as_str());
+    format!("http://{host}{}", url.path())
 }
 
 /// Shows everything but headers' values and the query of the URL, which may hold a token.
@@ -67,6 +85,7 @@ impl fmt::Debug for TargetSpec {
             .field("backoff_min", &self.backoff_min)
             .field("backoff_max", &self.backoff_max)
             .field("headers", &self.headers)
+            .field("when_full", &self.when_full)
             .finish()
     }
 }

@@ -1,15 +1,28 @@
 //! Share of samples outside the band in a sliding window of event time, in 40 bytes.
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 /// How many buckets a window is cut into; its length is right to within one of them.
 const BUCKETS: i64 = 16;
 
 /// Counts of samples, bucket by bucket.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct TriggerWindow {
     /// Number of the bucket written last, in bucket lengths since the epoch.
     current: i64,
     total: [u8; BUCKETS as usize],
     outside: [u8; BUCKETS as usize],
+}
+
+impl<'de> Deserialize<'de> for TriggerWindow {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (current, total, outside) = Deserialize::deserialize(from)?;
+        let window = Self { current, total, outside };
+        let counted = window.total.iter().zip(&window.outside).all(|(total, outside)| outside <= total);
+        counted
+            .then_some(window)
+            .ok_or_else(|| serde::de::Error::custom("more samples outside than there are"))
+    }
 }
 
 impl TriggerWindow {
@@ -76,6 +89,16 @@ mod tests {
         let samples: Vec<_> = (0..10_000).map(|i| (i % 100, i % 4 == 0)).collect();
         let share = *shares(160_000, &samples).last().expect("samples were given");
         assert!((share - 0.25).abs() < 0.02, "{share}");
+    }
+
+    #[test]
+    fn only_counts_that_can_be_are_read_back() {
+        let read = |outside: u8, total: u8| {
+            let window = TriggerWindow { current: -7, total: [total; 16], outside: [outside; 16] };
+            postcard::from_bytes::<TriggerWindow>(&postcard::to_allocvec(&window).expect("it can be written"))
+        };
+        assert_eq!(read(3, 200).expect("3 of 200 are fine").outside, [3; 16]);
+        assert!(read(200, 200).is_ok() && read(201, 200).is_err());
     }
 
     #[test]

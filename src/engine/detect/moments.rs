@@ -4,6 +4,8 @@
 //! a Method for Calculating Corrected Sums of Squares and Products", Technometrics 4(3), 1962, in the
 //! form of Knuth, The Art of Computer Programming, volume 2, 4.2.2.
 
+use serde::{Deserialize, Serialize};
+
 use super::Band;
 
 /// How many standard deviations from the mean the edge of normal lies.
@@ -13,7 +15,10 @@ pub const SIGMAS: f64 = 3.0;
 const NOISE: f64 = 1e-12;
 
 /// Count, mean and sum of squared distances from the mean.
-#[derive(Clone, Copy, PartialEq, Default, Debug)]
+///
+/// Invariant: mean and squares are finite, also when read back from bytes.
+#[derive(Clone, Copy, PartialEq, Default, Debug, Serialize, Deserialize)]
+#[serde(try_from = "(u32, f64, f64)", into = "(u32, f64, f64)")]
 pub struct Moments {
     /// Observations so far.
     pub count: u32,
@@ -21,6 +26,21 @@ pub struct Moments {
     pub mean: f64,
     /// Sum of the squares of their distances from the mean.
     pub m2: f64,
+}
+
+impl From<Moments> for (u32, f64, f64) {
+    fn from(moments: Moments) -> Self {
+        (moments.count, moments.mean, moments.m2)
+    }
+}
+
+impl TryFrom<(u32, f64, f64)> for Moments {
+    type Error = &'static str;
+
+    fn try_from((count, mean, m2): (u32, f64, f64)) -> Result<Self, Self::Error> {
+        let finite = mean.is_finite() && m2.is_finite();
+        finite.then_some(Self { count, mean, m2 }).ok_or("moments are not finite")
+    }
 }
 
 impl Moments {

@@ -13,6 +13,8 @@
 //! equal values, by age, oldest first. So the value that leaves stands before its equals, and counting
 //! the smaller ones finds it.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// How many observations are kept.
 pub const CAPACITY: usize = 60;
 
@@ -42,7 +44,43 @@ impl Default for Window {
     }
 }
 
+impl Serialize for Window {
+    /// The slot that is written next, then what is known, in the order of slots: sums run in it. 8 bytes for each
+    /// observation; ranks follow from the rest.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        (self.next, &self.ring[..self.len()]).serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Window {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (next, known) = <(u8, Vec<f64>)>::deserialize(from)?;
+        Self::of(next, &known).ok_or_else(|| serde::de::Error::custom("window contradicts itself"))
+    }
+}
+
 impl Window {
+    /// The window whose slots hold `known`, and which writes to `next` next; `None` where learning leads to no such
+    /// window.
+    fn of(next: u8, known: &[f64]) -> Option<Self> {
+        let full = known.len() == CAPACITY;
+        let place = if full { usize::from(next) < CAPACITY } else { usize::from(next) == known.len() };
+        if known.len() > CAPACITY || !place || !known.iter().all(|value| value.is_finite()) {
+            return None;
+        }
+        let mut window = Self { len: known.len() as u8, next, ..Self::default() };
+        window.ring[..known.len()].copy_from_slice(known);
+        let ranks = &mut window.order[..known.len()];
+        ranks.iter_mut().zip(0..).for_each(|(rank, slot)| *rank = slot);
+        // By age, then, keeping that, by value. Only a full ring has its oldest elsewhere than first.
+        ranks.rotate_left(if full { usize::from(next) } else { 0 });
+        let ring = &window.ring;
+        ranks.sort_by(|&one, &other| {
+            ring[usize::from(one)].partial_cmp(&ring[usize::from(other)]).expect("known values are finite")
+        });
+        Some(window)
+    }
+
     /// Takes a finite `value` in; the oldest leaves once [`CAPACITY`] are known.
     pub fn learn(&mut self, value: f64) {
         debug_assert!(value.is_finite(), "transform keeps {value} away from detectors");
@@ -249,6 +287,47 @@ mod tests {
     fn quantiles_outside_zero_and_one_are_the_extremes() {
         let window = taught(&[1.0, 2.0, 3.0]);
         assert_eq!((window.quantile(-1.0), window.quantile(7.0)), (Some(1.0), Some(3.0)));
+    }
+
+    /// Learns `past`, reads the window back from bytes, and compares both then and after 70 values more.
+    #[track_caller]
+    fn check_read_back(past: impl Iterator<Item = f64>) {
+        let mut window = Window::default();
+        past.for_each(|value| window.learn(value));
+        let mut read = postcard::from_bytes(&postcard::to_allocvec(&window).unwrap()).unwrap();
+        assert_eq!(window, read);
+        for step in 0..70 {
+            let value = f64::from(step % 5);
+            window.learn(value);
+            read.learn(value);
+        }
+        assert_eq!(window, read);
+    }
+
+    #[test]
+    fn a_window_that_is_read_back_ranks_equals_by_age_as_before() {
+        check_read_back([].into_iter());
+        check_read_back([3.0, -0.0, 0.0, 3.0, -1.0].into_iter());
+        for count in [59, 60, 61, 100, 119, 120] {
+            check_read_back((0..count).map(|step| f64::from(step * 7 % 5)));
+        }
+    }
+
+    #[test]
+    fn only_windows_that_can_be_learned_are_read_back() {
+        let check = |next: u8, known: &[f64], fits: bool| {
+            let bytes = postcard::to_allocvec(&(next, known)).unwrap();
+            assert_eq!(postcard::from_bytes::<Window>(&bytes).is_ok(), fits, "{next} {known:?}");
+        };
+        check(0, &[], true);
+        check(1, &[], false);
+        check(2, &[1.0, -0.0], true);
+        check(0, &[1.0, 2.0], false);
+        check(2, &[1.0, f64::NAN], false);
+        check(2, &[1.0, f64::INFINITY], false);
+        check(59, &[1.0; 60], true);
+        check(60, &[1.0; 60], false);
+        check(61, &[1.0; 61], false);
     }
 
     #[test]

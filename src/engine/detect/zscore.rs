@@ -5,12 +5,14 @@
 //! for good. 24 bytes per signal. Normal is within three standard deviations; source of the running
 //! form: see [`moments`](super::moments).
 
+use serde::{Deserialize, Serialize};
+
 use super::moments::Moments;
 use super::{Detector, Verdict};
 use crate::series::Sample;
 
 /// Mean and standard deviation of everything learned.
-#[derive(Clone, Copy, PartialEq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Default, Debug, Serialize, Deserialize)]
 pub struct ZScore {
     moments: Moments,
 }

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::histogram::Histogram;
-use super::labels::{LabelText, describe};
-use super::{LABELS_ABSURD, Limits, Malformed, Protocol, Refusal, Refused, Tally, Written};
-use crate::series::{Batch, LabelRun, MetricKind, Sample};
+use super::labels::{LabelText, Origin, describe};
+use super::{Decoded, LABELS_ABSURD, Limits, Malformed, Protocol, Refusal, Refused, Tally, Written};
+use crate::series::{Batch, LabelRun, MetricKind, Sample, Sources};
 use crate::wire::fields::{Fields, Span, SyntaxError};
 
 /// Accumulates one request, series by series.
@@ -14,8 +14,8 @@ use crate::wire::fields::{Fields, Span, SyntaxError};
 #[derive(Debug)]
 pub(super) struct Intake<'l> {
     pub(super) limits: &'l Limits,
-    pub(super) written: Written,
-    pub(super) refused: Refused,
+    written: Written,
+    refused: Refused,
     /// Labels of the series at hand, where they are not taken in place.
     pub(super) labels: Vec<LabelText>,
     latest: i64,
@@ -25,6 +25,9 @@ pub(super) struct Intake<'l> {
     metadata_seen: usize,
     canonical_bytes: usize,
     canonical_bytes_max: usize,
+    sources: Sources,
+    /// Place among them of the series at hand.
+    source: Option<u32>,
     /// Samples of the series at hand that are not too far ahead.
     samples: Vec<Sample>,
     content: Content,
@@ -58,6 +61,8 @@ impl<'l> Intake<'l> {
             metadata_seen: 0,
             canonical_bytes: 0,
             canonical_bytes_max: limits.canonical_bytes_max.min(room),
+            sources: Sources::default(),
+            source: None,
             samples: Vec::new(),
             content: Content::default(),
         }
@@ -67,6 +72,7 @@ impl<'l> Intake<'l> {
     pub(super) fn begin(&mut self) -> Result<(), Malformed> {
         bump(&mut self.series_seen, "series", self.limits.series_max)?;
         self.content = Content::default();
+        self.source = None;
         self.samples.clear();
         self.labels.clear();
         Ok(())
@@ -141,6 +147,15 @@ impl<'l> Intake<'l> {
         self.content.samples == 0 && self.content.histograms == 0
     }
 
+    /// Remembers which replica the series at hand is from. Its texts were checked to be UTF-8.
+    pub(super) fn attribute(&mut self, origin: Option<Origin>, request: &[u8]) -> Result<(), Refusal> {
+        let Some(Origin { cluster, replica }) = origin else { return Ok(()) };
+        let text = |span: Span| std::str::from_utf8(span.of(request)).map_err(|_| Refusal::InvalidUtf8);
+        let place = self.sources.place(text(cluster)?, text(replica)?, self.limits.replicas_max);
+        self.source = Some(place.ok_or(Refusal::TooManyReplicas)?);
+        Ok(())
+    }
+
     /// Refuses the series at hand with all that it holds.
     pub(super) fn refuse(&mut self, refusal: Refusal, request: &[u8]) {
         let Content { samples, histograms, exemplars, .. } = self.content;
@@ -181,7 +196,13 @@ impl<'l> Intake<'l> {
         }
         let first = batch.samples().len();
         self.samples.iter().for_each(|sample| batch.push_sample(*sample));
-        batch.push_series(run, first, kind);
+        batch.push_series(run, first, kind, self.source);
+    }
+
+    /// Ends the request, whose series are in `batch`.
+    pub(super) fn finish(self, mut batch: Batch) -> Decoded {
+        batch.set_sources(self.sources);
+        Decoded { batch, written: self.written, refused: self.refused }
     }
 }
 

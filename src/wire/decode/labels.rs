@@ -1,7 +1,9 @@
 //! Labels of one series: checked, and canonical where they stand or made so.
 
+use std::ops::Range;
+
 use super::{Limits, Refusal};
-use crate::series::{METRIC_NAME, push_label};
+use crate::series::{CLUSTER, METRIC_NAME, REPLICA, push_label};
 use crate::wire::fields::{Span, varint_len};
 
 /// A label as the request has it.
@@ -11,14 +13,32 @@ pub(super) struct LabelText {
     pub(super) value: Span,
 }
 
-/// Length of the canonical run that `series` begins with; `None` where labels are not canonical, have no
-/// metric's name or break a limit.
+/// Which replica a series says it is from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// Value of the label `cluster`, empty where there is none.
+    pub(super) cluster: Span,
+    /// Value of the label `__replica__`.
+    pub(super) replica: Span,
+}
+
+/// A canonical run that stands in the request, perhaps with a label `__replica__`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prefix {
+    pub(super) run: Span,
+    /// The label `__replica__`, tag and lengths included, and what it says.
+    pub(super) replica: Option<(Span, Origin)>,
+}
+
+/// The canonical run that `series`, a message of the request, begins with; `None` where labels are not
+/// canonical, have no metric's name or break a limit.
 ///
-/// The fast path: what it takes, [`arrange`] would take and leave as it is. About 40 ns for 10 labels.
-pub(super) fn canonical_prefix(series: &[u8], limits: &Limits) -> Option<usize> {
-    let mut rest = series;
+/// The fast path: what it takes, [`arrange`] would take and leave as it is, but for a label `__replica__`.
+/// About 40 ns for 10 labels.
+pub(super) fn canonical_prefix(request: &[u8], series: Span, limits: &Limits) -> Option<Prefix> {
+    let mut rest = series.of(request);
     let mut previous: &[u8] = &[];
-    let (mut count, mut named) = (0, false);
+    let (mut count, mut named, mut replica) = (0, false, None);
     while let [0x0a, label @ ..] = rest {
         let (label, after) = split_text(label)?;
         let (name, label) = split_text(label.strip_prefix(&[0x0a])?)?;
@@ -27,14 +47,62 @@ pub(super) fn canonical_prefix(series: &[u8], limits: &Limits) -> Option<usize> 
         if !fits || value.is_empty() || !label.is_empty() || !precedes(previous, name) {
             return None;
         }
-        named |= name == METRIC_NAME.as_bytes();
+        if name == METRIC_NAME.as_bytes() {
+            named = true;
+        } else if name == REPLICA.as_bytes() {
+            let (start, end) = (series.end - rest.len() as u32, series.end - after.len() as u32);
+            let origin = Origin { cluster: Span::default(), replica: last_of(end, value) };
+            replica = Some((Span { start, end }, origin));
+        } else if let Some((_, origin)) = &mut replica
+            && name == CLUSTER.as_bytes()
+        {
+            origin.cluster = last_of(series.end - after.len() as u32, value);
+        }
         count += 1;
         previous = name;
         rest = after;
     }
-    let length = series.len() - rest.len();
-    let fits = count <= limits.labels_max && length <= limits.label_bytes_max;
-    (named && fits && is_text(&series[..length])).then_some(length)
+    let run = Span { end: series.end - rest.len() as u32, ..series };
+    let fits = count <= limits.labels_max && run.len() <= limits.label_bytes_max;
+    (named && fits && is_text(run.of(request))).then_some(Prefix { run, replica })
+}
+
+/// Where `text` stands that ends at `end`.
+fn last_of(end: u32, text: &[u8]) -> Span {
+    Span { start: end - text.len() as u32, end }
+}
+
+impl Prefix {
+    /// Closes the gap that the label `__replica__` leaves by moving what stands before it, which is
+    /// nearly always the metric's name alone. Returns where the canonical run is then.
+    pub(super) fn without_replica(self, request: &mut [u8]) -> Range<usize> {
+        let Span { start, end } = self.run;
+        let run = start as usize..end as usize;
+        let Some((label, _)) = self.replica else { return run };
+        let start = run.start + label.len();
+        request.copy_within(run.start..label.start as usize, start);
+        start..run.end
+    }
+}
+
+/// Places of the labels that name a replica, in an arranged list of labels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    replica: usize,
+    cluster: Option<usize>,
+}
+
+impl Places {
+    fn find(labels: &[LabelText], request: &[u8]) -> Option<Self> {
+        let place = |name: &str| labels.iter().position(|label| label.name.of(request) == name.as_bytes());
+        place(REPLICA).map(|replica| Self { replica, cluster: place(CLUSTER) })
+    }
+
+    /// Takes the label `__replica__` out of `labels`.
+    pub(super) fn take(self, labels: &mut Vec<LabelText>) -> Origin {
+        let cluster = self.cluster.map_or(Span::default(), |place| labels[place].value);
+        Origin { cluster, replica: labels.remove(self.replica).value }
+    }
 }
 
 /// Whether a label of these lengths is within its limits.
@@ -55,11 +123,15 @@ pub(super) fn check_lengths(name: usize, value: usize, limits: &Limits) -> Resul
 pub(super) struct Arranged {
     /// Bytes of the canonical run.
     pub(super) length: usize,
-    /// Whether all labels stayed, where they were.
+    /// Whether labels were in order and none was empty.
     pub(super) is_as_sent: bool,
+    /// Where in the order the labels stood that name a replica.
+    pub(super) places: Option<Places>,
+    /// What they say.
+    pub(super) origin: Option<Origin>,
 }
 
-/// Sorts `labels`, drops the empty ones and measures their canonical run.
+/// Sorts `labels`, drops the empty ones and `__replica__`, and measures their canonical run.
 ///
 /// Duplicates are refused before empty ones are dropped, as Prometheus does.
 pub(super) fn arrange(
@@ -80,8 +152,11 @@ pub(super) fn arrange(
     if !labels.iter().any(|label| label.name.of(request) == METRIC_NAME.as_bytes()) {
         return Err(Refusal::NoMetricName);
     }
+    let is_as_sent = is_sorted && labels.len() == sent;
+    let places = Places::find(labels, request);
+    let origin = places.map(|places| places.take(labels));
     let length = run_length(labels, limits)?;
-    Ok(Arranged { length, is_as_sent: is_sorted && labels.len() == sent })
+    Ok(Arranged { length, is_as_sent, places, origin })
 }
 
 /// Bytes of the canonical run of `labels`, which are arranged.

@@ -29,6 +29,8 @@ pub enum Refusal {
     MetadataRefOutOfRange,
     /// Series: neither samples nor histograms.
     NoSamples,
+    /// Series: of one more replica than [`Limits::replicas_max`].
+    TooManyReplicas,
     /// Sample or histogram: later than the latest timestamp accepted.
     TooFarAhead,
     /// Histogram: a list longer than [`Limits::histogram_buckets_max`].
@@ -61,7 +63,7 @@ pub struct Refused {
 
 impl Refusal {
     /// All reasons, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NoMetricName,
         Self::EmptyLabelName,
         Self::DuplicateLabel,
@@ -74,6 +76,7 @@ impl Refusal {
         Self::LabelRefOutOfRange,
         Self::MetadataRefOutOfRange,
         Self::NoSamples,
+        Self::TooManyReplicas,
         Self::TooFarAhead,
         Self::TooManyBuckets,
         Self::HistogramInvalid,
@@ -95,6 +98,7 @@ impl Refusal {
             Self::LabelRefOutOfRange => "label_ref_out_of_range",
             Self::MetadataRefOutOfRange => "metadata_ref_out_of_range",
             Self::NoSamples => "no_samples",
+            Self::TooManyReplicas => "too_many_replicas",
             Self::TooFarAhead => "too_far_ahead",
             Self::TooManyBuckets => "too_many_buckets",
             Self::HistogramInvalid => "histogram_invalid",
@@ -123,6 +127,9 @@ impl Refusal {
             Self::LabelRefOutOfRange => "a label reference beyond the symbols".to_owned(),
             Self::MetadataRefOutOfRange => "a metadata reference beyond the symbols".to_owned(),
             Self::NoSamples => "neither samples nor histograms".to_owned(),
+            Self::TooManyReplicas => {
+                format!("a replica beyond `replicas_max` of {} in one request", limits.replicas_max)
+            }
             Self::TooFarAhead => format!("a timestamp later than {latest} ms, which is too far ahead"),
             Self::TooManyBuckets => {
                 format!(

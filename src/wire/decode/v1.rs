@@ -2,10 +2,10 @@
 //!
 //! Source: <https://prometheus.io/docs/specs/prw/remote_write_spec/>.
 
-use std::ops::Range;
-
 use super::intake::Intake;
-use super::labels::{LabelText, arrange, canonical_prefix, check_lengths, push_run};
+use super::labels::{
+    Arranged, LabelText, Origin, Prefix, arrange, canonical_prefix, check_lengths, push_run,
+};
 use super::{Decoded, Limits, Malformed, Protocol, Refusal};
 use crate::series::{Batch, FamilyMetadata, MetricKind};
 use crate::wire::fields::{Fields, Span, SyntaxError};
@@ -16,9 +16,18 @@ const FAMILY_BYTES_MAX: usize = 4096;
 /// Where the labels of a series are.
 enum Labels {
     /// Canonical, in the request.
-    InPlace(Range<usize>),
-    /// In the intake, arranged, with the length of their run.
-    Arranged(usize),
+    InPlace(Prefix),
+    /// In the intake, arranged.
+    Arranged(Arranged),
+}
+
+impl Labels {
+    fn origin(&self) -> Option<Origin> {
+        match self {
+            Self::InPlace(prefix) => prefix.replica.map(|(_, origin)| origin),
+            Self::Arranged(arranged) => arranged.origin,
+        }
+    }
 }
 
 pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
@@ -41,7 +50,7 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
             _ => {}
         }
     }
-    Ok(Decoded { batch, written: intake.written, refused: intake.refused })
+    Ok(intake.finish(batch))
 }
 
 /// Cuts the next field off `rest` of the request: its number and, where known, its message.
@@ -64,13 +73,17 @@ fn series(
     if intake.is_empty() {
         return Ok(());
     }
+    let labels = match labels {
+        Ok(labels) => attribute(intake, batch.bytes(), labels)?,
+        Err(refusal) => Err(refusal),
+    };
     let run = match labels {
         Err(refusal) => {
             intake.refuse(refusal, batch.bytes());
             return Ok(());
         }
-        Ok(Labels::InPlace(run)) => run,
-        Ok(Labels::Arranged(length)) => {
+        Ok(Labels::InPlace(prefix)) => prefix.without_replica(batch.bytes_mut()),
+        Ok(Labels::Arranged(Arranged { length, .. })) => {
             intake.build(length)?;
             built.clear();
             push_run(built, &intake.labels, batch.bytes(), length);
@@ -83,21 +96,35 @@ fn series(
     Ok(())
 }
 
+/// Remembers the replica that `labels` name. Where that refuses the series, its labels are gathered for the
+/// words that say so.
+fn attribute(
+    intake: &mut Intake<'_>,
+    request: &[u8],
+    labels: Labels,
+) -> Result<Result<Labels, Refusal>, SyntaxError> {
+    let attributed = intake.attribute(labels.origin(), request);
+    if let (Err(_), Labels::InPlace(prefix)) = (&attributed, &labels) {
+        gather(intake, request, prefix.run)?;
+    }
+    Ok(attributed.map(|()| labels))
+}
+
 /// Walks a series: what it holds goes into the intake, what its labels are comes back.
 fn read(
     intake: &mut Intake<'_>,
     request: &[u8],
     message: Span,
 ) -> Result<Result<Labels, Refusal>, Malformed> {
-    let length = canonical_prefix(message.of(request), intake.limits).unwrap_or(0);
-    let prefix = Span { end: message.start + length as u32, ..message };
+    let prefix = canonical_prefix(request, message, intake.limits);
+    let run = prefix.map_or(Span { end: message.start, ..message }, |prefix| prefix.run);
     let mut count = 0_usize;
-    let mut fields = Fields::within(request, Span { start: prefix.end, ..message });
+    let mut fields = Fields::within(request, Span { start: run.end, ..message });
     while let Some(field) = fields.next_field()? {
         match field.number {
             1 => {
                 if count == 0 {
-                    count += gather(intake, request, prefix)?;
+                    count += gather(intake, request, run)?;
                 }
                 count += 1;
                 intake.labels_counted(count)?;
@@ -112,8 +139,8 @@ fn read(
             _ => {}
         }
     }
-    Ok(match (length, count) {
-        (1.., 0) => Ok(Labels::InPlace(prefix.start as usize..prefix.end as usize)),
+    Ok(match (prefix, count) {
+        (Some(prefix), 0) => Ok(Labels::InPlace(prefix)),
         _ => judge(intake, request, count).map(Labels::Arranged),
     })
 }
@@ -138,15 +165,15 @@ fn gather_one(intake: &mut Intake<'_>, request: &[u8], message: Span) -> Result<
     Ok(())
 }
 
-/// Checks and arranges the labels that were gathered of `count`. Returns the length of their run.
-fn judge(intake: &mut Intake<'_>, request: &[u8], count: usize) -> Result<usize, Refusal> {
+/// Checks and arranges the labels that were gathered of `count`.
+fn judge(intake: &mut Intake<'_>, request: &[u8], count: usize) -> Result<Arranged, Refusal> {
     if count > intake.limits.labels_max {
         return Err(Refusal::TooManyLabels);
     }
     for label in &intake.labels {
         check(*label, request, intake.limits)?;
     }
-    arrange(&mut intake.labels, request, intake.limits).map(|arranged| arranged.length)
+    arrange(&mut intake.labels, request, intake.limits)
 }
 
 #[inline]

@@ -5,7 +5,7 @@
 //! empty is not insisted on. Field 6 of a series, a created timestamp up to rc.3, is skipped.
 
 use super::intake::Intake;
-use super::labels::{LabelText, arrange, check_lengths, push_run, run_length};
+use super::labels::{LabelText, Origin, Places, arrange, check_lengths, push_run, run_length};
 use super::{Decoded, Limits, Malformed, Protocol, Refusal};
 use crate::series::{Batch, MetricKind};
 use crate::wire::fields::{Field, Fields, Span, SyntaxError};
@@ -41,6 +41,15 @@ struct Refs {
     /// References to the names of an earlier series, which were in order and had a metric's name among them:
     /// series of one family follow each other, and numbers are compared faster than names.
     names_in_order: Vec<u32>,
+    /// Which of those names name a replica.
+    places: Option<Places>,
+}
+
+/// Labels that stand in the intake, arranged.
+struct Labels {
+    /// Bytes of their run.
+    length: usize,
+    origin: Option<Origin>,
 }
 
 pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
@@ -53,11 +62,13 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
     while let Some(field) = fields.next_field()? {
         if field.number == 5 {
             intake.begin()?;
-            let kind = series(&mut intake, &raw, field.bytes()?, (&symbols, &mut refs))?;
-            match kind {
+            let found = match series(&mut intake, &raw, field.bytes()?, (&symbols, &mut refs))? {
+                Ok((labels, kind)) => attribute(&mut intake, &raw, labels)?.map(|length| (length, kind)),
+                Err(refusal) => Err(refusal),
+            };
+            match found {
                 Err(refusal) => intake.refuse(refusal, &raw),
                 Ok((length, kind)) => {
-                    intake.build(length)?;
                     if batch.bytes().is_empty() {
                         make_room(
                             &mut batch,
@@ -74,7 +85,18 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
             }
         }
     }
-    Ok(Decoded { batch, written: intake.written, refused: intake.refused })
+    Ok(intake.finish(batch))
+}
+
+/// Remembers the replica that `labels` name, and returns the length of the run that is to be built. To look for
+/// a replica takes as long as to build its name, so that it counts as if it were.
+fn attribute(
+    intake: &mut Intake<'_>,
+    request: &[u8],
+    Labels { length, origin }: Labels,
+) -> Result<Result<usize, Refusal>, Malformed> {
+    intake.build(length + origin.map_or(0, |origin| origin.replica.len()))?;
+    Ok(intake.attribute(origin, request).map(|()| length))
 }
 
 /// How many times their bytes in the request runs are given room for at once; more comes as it is needed.
@@ -88,13 +110,13 @@ fn make_room(batch: &mut Batch, length: usize, series: usize, max: usize) {
     batch.bytes_mut().reserve(bytes.saturating_add(bytes / 8).min(max));
 }
 
-/// Walks a series: what it holds goes into the intake; the length of its run and its type come back.
+/// Walks a series: what it holds goes into the intake; its labels and its type come back.
 fn series(
     intake: &mut Intake<'_>,
     request: &[u8],
     message: Span,
     (symbols, refs): (&Symbols, &mut Refs),
-) -> Result<Result<(usize, MetricKind), Refusal>, Malformed> {
+) -> Result<Result<(Labels, MetricKind), Refusal>, Malformed> {
     let mut metadata = Metadata::default();
     refs.clear();
     let mut fields = Fields::within(request, message);
@@ -112,22 +134,22 @@ fn series(
         }
     }
     intake.labels_counted(refs.count / 2)?;
-    Ok(judge(intake, request, symbols, refs).and_then(|length| {
+    Ok(judge(intake, request, symbols, refs).and_then(|labels| {
         metadata.check(symbols)?;
         if intake.is_empty() {
             return Err(Refusal::NoSamples);
         }
-        Ok((length, MetricKind::from_wire(u64::from(metadata.kind))))
+        Ok((labels, MetricKind::from_wire(u64::from(metadata.kind))))
     }))
 }
 
-/// Resolves references into the intake's labels, checks and arranges them. Returns the length of the run.
+/// Resolves references into the intake's labels, checks and arranges them.
 fn judge(
     intake: &mut Intake<'_>,
     request: &[u8],
     symbols: &Symbols,
     refs: &mut Refs,
-) -> Result<usize, Refusal> {
+) -> Result<Labels, Refusal> {
     let limits = intake.limits;
     if refs.count > limits.labels_max.saturating_mul(2) {
         return Err(Refusal::TooManyLabels);
@@ -146,13 +168,14 @@ fn judge(
         has_empty |= value.span.len() == 0;
     }
     if !has_empty && refs.are_in_order() {
-        return run_length(&intake.labels, limits);
+        let origin = refs.places.map(|places| places.take(&mut intake.labels));
+        return Ok(Labels { length: run_length(&intake.labels, limits)?, origin });
     }
     let arranged = arrange(&mut intake.labels, request, limits)?;
     if arranged.is_as_sent {
-        refs.remember_order();
+        refs.remember_order(arranged.places);
     }
-    Ok(arranged.length)
+    Ok(Labels { length: arranged.length, origin: arranged.origin })
 }
 
 fn exemplar(request: &[u8], message: Span, symbols: &Symbols) -> Result<Result<(), Refusal>, SyntaxError> {
@@ -234,7 +257,8 @@ impl Refs {
         !self.refs.is_empty() && self.names().eq(&self.names_in_order)
     }
 
-    fn remember_order(&mut self) {
+    fn remember_order(&mut self, places: Option<Places>) {
+        self.places = places;
         self.names_in_order.clear();
         self.names_in_order.extend(self.refs.iter().step_by(2));
     }

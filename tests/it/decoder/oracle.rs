@@ -16,8 +16,11 @@ const LATEST: i64 = 1_700_000_000_000;
 
 type Label = (Vec<u8>, Vec<u8>);
 
-/// Hash, labels in words, samples with the bits of their values, type.
-type Accepted = (SeriesHash, String, Vec<(i64, u64)>, MetricKind);
+/// Cluster and replica.
+type Source = (String, String);
+
+/// Hash, labels in words, samples with the bits of their values, type, who sent it.
+type Accepted = (SeriesHash, String, Vec<(i64, u64)>, MetricKind, Option<Source>);
 
 /// What a request comes to, in a form that can be compared.
 #[derive(Default, PartialEq, Debug)]
@@ -28,6 +31,8 @@ struct Outcome {
     exemplars: u64,
     refused: BTreeMap<&'static str, Tally>,
     metadata: Vec<(String, MetricKind)>,
+    /// Each once, in the order of the request.
+    sources: Vec<Source>,
 }
 
 /// What one series holds, whatever the protocol.
@@ -44,10 +49,11 @@ struct Content<'a> {
 fn limits() -> Limits {
     Limits {
         labels_max: 5,
-        name_bytes_max: 9,
+        name_bytes_max: 11,
         value_bytes_max: 200,
         label_bytes_max: 260,
         histogram_buckets_max: 4,
+        replicas_max: 2,
         ..Limits::default()
     }
 }
@@ -56,12 +62,15 @@ impl Outcome {
     fn of(decoded: &Decoded) -> Self {
         let batch = &decoded.batch;
         let bits = |sample: &promantis::series::Sample| (sample.timestamp, sample.value.to_bits());
+        let sources: Vec<Source> =
+            batch.sources().iter().map(|it| (it.cluster.to_string(), it.replica.to_string())).collect();
         Self {
             series: batch
                 .iter()
                 .map(|series| {
                     let samples = series.samples.iter().map(bits).collect();
-                    (series.hash, series.labels.to_string(), samples, series.kind)
+                    let source = series.source.map(|place| sources[place as usize].clone());
+                    (series.hash, series.labels.to_string(), samples, series.kind, source)
                 })
                 .collect(),
             samples: decoded.written.samples,
@@ -69,6 +78,7 @@ impl Outcome {
             exemplars: decoded.written.exemplars,
             refused: decoded.refused.tallies().map(|(refusal, tally)| (refusal.name(), tally)).collect(),
             metadata: batch.metadata().iter().map(|said| (said.family.to_string(), said.kind)).collect(),
+            sources,
         }
     }
 
@@ -122,8 +132,12 @@ impl Outcome {
     }
 
     fn take(&mut self, content: Content<'_>) {
-        let labels = match content.labels {
-            Ok(labels) => labels,
+        let attributed = content.labels.and_then(|labels| {
+            let source = source_of(&labels);
+            self.remember(source.as_ref()).map(|()| (labels, source))
+        });
+        let (labels, source) = match attributed {
+            Ok(accepted) => accepted,
             Err(reason) => {
                 let tally = self.refused.entry(reason).or_default();
                 tally.series += 1;
@@ -157,9 +171,31 @@ impl Outcome {
         if !kept.is_empty() {
             let bytes = canonical(&labels).encode();
             let run = promantis::series::LabelRun::from_canonical(&bytes);
-            self.series.push((SeriesHash::of(run), run.to_string(), kept, content.kind));
+            self.series.push((SeriesHash::of(run), run.to_string(), kept, content.kind, source));
         }
     }
+
+    fn remember(&mut self, source: Option<&Source>) -> Result<(), &'static str> {
+        match source {
+            Some(source) if !self.sources.contains(source) => {
+                if self.sources.len() == limits().replicas_max {
+                    return Err("too_many_replicas");
+                }
+                self.sources.push(source.clone());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn source_of(labels: &[Label]) -> Option<Source> {
+    let get = |name: &[u8]| {
+        let (_, value) = labels.iter().find(|(known, _)| known == name)?;
+        Some(text(value).expect("labels were judged").to_owned())
+    };
+    let replica = get(b"__replica__").filter(|replica| !replica.is_empty())?;
+    Some((get(b"cluster").unwrap_or_default(), replica))
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {
@@ -221,7 +257,8 @@ fn judge(labels: Vec<Label>) -> Result<Vec<Label>, &'static str> {
 
 fn canonical(labels: &[Label]) -> LabelRunBuf {
     let checked = |bytes| text(bytes).expect("labels were judged");
-    labels.iter().map(|(name, value)| (checked(name), checked(value))).collect()
+    let kept = labels.iter().filter(|(name, _)| name != b"__replica__");
+    kept.map(|(name, value)| (checked(name), checked(value))).collect()
 }
 
 /// The message is the same on the wire.
@@ -247,6 +284,8 @@ fn fault_of(histogram: &v2::Histogram) -> Option<&'static str> {
 fn a_name() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         6 => Just(b"__name__".to_vec()),
+        4 => Just(b"__replica__".to_vec()),
+        2 => Just(b"cluster".to_vec()),
         12 => prop_oneof!["[a-cA]", "[a-z]{1,9}", "ä|ö x|é"].prop_map(String::into_bytes),
         1 => prop_oneof![Just(vec![]), Just(vec![0xff]), Just(b"much_too_long".to_vec())],
     ]

@@ -30,7 +30,7 @@ pub(crate) struct TestServer {
 /// What a test says differently.
 pub(crate) struct Settings {
     pub(crate) limits: ReceiveLimits,
-    pub(crate) journal_bytes: usize,
+    pub(crate) journal_bytes: u64,
     pub(crate) reload: Reload,
 }
 
@@ -52,7 +52,7 @@ impl TestServer {
             .build()
             .expect("a runtime starts");
         let metrics = Arc::new(Metrics::new());
-        let journal = Journal::new(settings.journal_bytes, 1, Arc::clone(&metrics));
+        let journal = Journal::in_memory(settings.journal_bytes, 1, Arc::clone(&metrics));
         let receiver = Receiver::new(settings.limits.clone(), Arc::clone(&journal), Arc::clone(&metrics));
         let routes = Routes::new(receiver, Arc::clone(&metrics), settings.reload).with_query(
             "/api/v1/echo",
@@ -86,7 +86,7 @@ impl TestServer {
 
     /// Everything accepted since the last call: for each series its labels as PromQL writes them, and samples.
     pub(crate) fn accepted(&self) -> Vec<(String, Vec<Sample>)> {
-        let last = self.journal.append(0, Entry::Tick).expect("a tick always fits");
+        let last = self.journal.append_tick(0).expect("a tick always fits");
         let mut accepted = Vec::new();
         while let Some(record) = self.journal.read(0) {
             if let Entry::Request { batch } = &record.entry {

@@ -1,0 +1,179 @@
+//! A real folder.
+
+use std::fs::{self, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Disk, File};
+
+/// Files of one folder.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+/// Keeps another process from the same folder, until dropped or until the process ends, however it ends.
+#[derive(Debug)]
+pub struct Locked {
+    _file: fs::File,
+}
+
+impl Folder {
+    /// The folder at `path`, which is made if it does not exist.
+    ///
+    /// # Errors
+    /// As the system tells.
+    pub fn make(path: &Path) -> io::Result<Self> {
+        fs::create_dir_all(path)?;
+        // A parent that does not last would take the folder with it.
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::File::open(parent)?.sync_all()?;
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// The folder at `path`, which must exist.
+    ///
+    /// # Errors
+    /// As the system tells; [`io::ErrorKind::NotADirectory`] where it is something else.
+    pub fn existing(path: &Path) -> io::Result<Self> {
+        if fs::metadata(path)?.is_dir() {
+            Ok(Self { path: path.to_owned() })
+        } else {
+            Err(io::ErrorKind::NotADirectory.into())
+        }
+    }
+
+    /// Takes the folder for this process alone, by a file called `lock`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ResourceBusy`] where another process has it, else as the system tells.
+    pub fn lock(&self) -> io::Result<Locked> {
+        let file = OpenOptions::new().create(true).append(true).open(self.path.join("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Locked { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!("another process uses {}", self.path.display()),
+            )),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl Disk for Folder {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let path = self.path.join(name);
+        // Not in place: one that has the old file open goes on reading the old one.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().read(true).append(true).create_new(true).open(path)?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let path = self.path.join(name);
+        let file = match OpenOptions::new().read(true).append(true).open(&path) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                fs::File::open(&path)?
+            }
+            opened => opened?,
+        };
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        fs::File::open(&self.path)?.sync_all()
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(fs::File);
+
+impl File for RealFile {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        (&self.0).write_all(bytes)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read_at(into, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        self.0.set_len(size)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read_whole;
+    use super::*;
+
+    #[test]
+    fn files_are_appended_to_cut_renamed_and_read() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let folder = Folder::make(&dir.path().join("a/b")).expect("it can be made");
+        let file = folder.create("one").expect("it can be made");
+        file.append(b"hello world").expect("it can be written");
+        file.truncate(5).expect("it can be cut");
+        file.append(b"!").expect("it can be written");
+        folder.rename("one", "two").expect("it can be renamed");
+        folder.sync().expect("it can be synced");
+        assert_eq!(folder.list().expect("it can be listed"), ["two"]);
+        let file = folder.open("two").expect("it is there");
+        assert_eq!(read_whole(&*file, 6).expect("it is small"), b"hello!");
+        assert_eq!(read_whole(&*file, 5).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(folder.open("one").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_locked_folder_is_refused_until_it_is_let_go() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let folder = Folder::make(dir.path()).expect("it can be made");
+        let locked = folder.lock().expect("nobody has it");
+        assert_eq!(folder.lock().unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+        drop(locked);
+        assert!(folder.lock().is_ok());
+    }
+}

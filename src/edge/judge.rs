@@ -1,0 +1,200 @@
+//! One shard's engine, and how what it derives becomes requests: a pure function of the records it takes.
+//!
+//! The same records give the same requests, byte for byte, whenever and by whomever they are taken: live, after a
+//! crash, or from files years later.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::journal::{Entry, Record, Rules};
+use super::recent::Part;
+use super::send::Outgoing;
+use crate::engine::sink::{Judgement, Sink};
+use crate::engine::{Counts, Engine, Shard};
+use crate::series::Sample;
+use crate::wire::encode::RequestBuilder;
+use crate::wire::snappy;
+
+/// How far ahead of its arrival a derived sample may be, in milliseconds. Prometheus 2.42 stops taking
+/// samples altogether after one that is more than an hour ahead.
+pub const AHEAD_MS_MAX: i64 = 60_000;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Judge {
+    engine: Engine,
+    shard: Shard,
+    /// Samples in one derived request; 0: none are made.
+    samples_per_request: usize,
+    /// Sequence of the first record that was not taken.
+    next: u64,
+}
+
+/// Who looks on while observations are judged.
+pub trait Onlooker {
+    /// An observation was judged.
+    fn judged(&mut self, judgement: &Judgement<'_>);
+
+    /// A signal ended at a time.
+    fn ended(&mut self, signal: u64, timestamp: i64);
+}
+
+/// Sees nothing.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Nobody;
+
+impl Onlooker for Nobody {
+    fn judged(&mut self, _judgement: &Judgement<'_>) {}
+    fn ended(&mut self, _signal: u64, _timestamp: i64) {}
+}
+
+impl Onlooker for Part {
+    fn judged(&mut self, judgement: &Judgement<'_>) {
+        self.observe(judgement);
+    }
+    fn ended(&mut self, signal: u64, timestamp: i64) {
+        Part::ended(self, signal, timestamp);
+    }
+}
+
+/// What came of one record, to be counted.
+#[derive(Clone, Default, Debug)]
+pub struct Tally {
+    /// What the engine counts.
+    pub counts: Counts,
+    /// Derived samples that were dropped because they were too far ahead of their arrival.
+    pub ahead: u64,
+}
+
+impl Judge {
+    /// A judge that has seen nothing before the record `next`.
+    pub fn new(shard: usize, rules: &Rules, next: u64) -> Self {
+        let shard = Shard { index: shard, count: rules.shards() };
+        let engine = Engine::new(shard, Arc::new(rules.plan.clone()));
+        Self { engine, shard, samples_per_request: rules.samples_per_request as usize, next }
+    }
+
+    /// Goes on with an engine that has seen everything before the record `next`.
+    pub fn with(engine: Engine, shard: Shard, samples_per_request: usize, next: u64) -> Self {
+        Self { engine, shard, samples_per_request, next }
+    }
+
+    /// The same knowledge, divided among another number of shards.
+    pub fn reshard(judges: Vec<Self>, count: usize) -> Vec<Self> {
+        let next = judges.iter().map(|judge| judge.next).max().unwrap_or(0);
+        let samples_per_request = judges.first().map_or(0, |judge| judge.samples_per_request);
+        let engines = Engine::reshard(judges.into_iter().map(|judge| judge.engine).collect(), count);
+        let judge =
+            |(index, engine)| Self { engine, shard: Shard { index, count }, samples_per_request, next };
+        engines.into_iter().enumerate().map(judge).collect()
+    }
+
+    /// What it knows.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Which part of all series it owns.
+    pub fn shard(&self) -> Shard {
+        self.shard
+    }
+
+    /// The stream of its derived requests.
+    pub fn stream(&self) -> u16 {
+        u16::try_from(self.shard.index).unwrap_or(u16::MAX - 1)
+    }
+
+    /// Sequence of the first record that it has not taken.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Samples in one derived request.
+    pub fn samples_per_request(&self) -> usize {
+        self.samples_per_request
+    }
+
+    /// Takes a record, and hands the requests that it brings forth to `put`, numbered from 0.
+    pub fn take(
+        &mut self,
+        record: &Record,
+        onlooker: &mut impl Onlooker,
+        put: impl FnMut(u32, Outgoing),
+    ) -> Tally {
+        if let Entry::Rules(rules) = &record.entry {
+            self.samples_per_request = rules.samples_per_request as usize;
+        }
+        let mut egress = Egress {
+            latest: record.arrival.saturating_add(AHEAD_MS_MAX),
+            samples_max: self.samples_per_request,
+            builder: RequestBuilder::new(),
+            oldest: i64::MAX,
+            newest: i64::MIN,
+            ahead: 0,
+            part: 0,
+            onlooker,
+            put,
+        };
+        let counts = match &record.entry {
+            Entry::Request { batch } => self.engine.ingest(batch, record.arrival, &mut egress),
+            Entry::Tick => self.engine.tick(record.arrival, &mut egress),
+            Entry::Rules(rules) => self.engine.replace_plan(Arc::new(rules.plan.clone()), &mut egress),
+        };
+        egress.flush();
+        self.next = record.sequence + 1;
+        Tally { counts, ahead: egress.ahead }
+    }
+}
+
+/// Encodes what one record brings forth, and hands it on.
+struct Egress<'a, O, P> {
+    latest: i64,
+    samples_max: usize,
+    builder: RequestBuilder,
+    oldest: i64,
+    newest: i64,
+    ahead: u64,
+    part: u32,
+    onlooker: &'a mut O,
+    put: P,
+}
+
+impl<O, P: FnMut(u32, Outgoing)> Egress<'_, O, P> {
+    fn flush(&mut self) {
+        if self.builder.is_empty() {
+            return;
+        }
+        let samples = self.builder.samples();
+        let body = Bytes::from(snappy::compress(&self.builder.finish()));
+        (self.put)(self.part, Outgoing { body, samples, oldest: self.oldest, newest: self.newest });
+        self.part += 1;
+        (self.oldest, self.newest) = (i64::MAX, i64::MIN);
+    }
+}
+
+impl<O: Onlooker, P: FnMut(u32, Outgoing)> Sink for Egress<'_, O, P> {
+    fn derived(&mut self, labels: &[&[u8]], sample: Sample) {
+        if self.samples_max == 0 {
+            return;
+        }
+        if sample.timestamp > self.latest {
+            self.ahead += 1;
+            return;
+        }
+        self.builder.push(labels, sample);
+        self.oldest = self.oldest.min(sample.timestamp);
+        self.newest = self.newest.max(sample.timestamp);
+        if self.builder.samples() >= self.samples_max {
+            self.flush();
+        }
+    }
+
+    fn judged(&mut self, judgement: &Judgement<'_>) {
+        self.onlooker.judged(judgement);
+    }
+
+    fn ended(&mut self, signal: u64, timestamp: i64) {
+        self.onlooker.ended(signal, timestamp);
+    }
+}

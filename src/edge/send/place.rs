@@ -1,0 +1,168 @@
+//! How far one lane of one target has come in the log.
+//!
+//! The lane claims a record before it sends it; what nobody claimed can still be given up from outside, and
+//! exactly one of the two counts its samples.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::edge::journal::Journal;
+use crate::edge::log::Head;
+
+/// Witnesses that a lane may have delivered ahead of their turn. More are not asked.
+const EARLY_MAX: usize = 1024;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Place {
+    journal: Arc<Journal>,
+    target: String,
+    pub(super) stream: u16,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Every record below was claimed, passed over or given up.
+    next: u64,
+    /// What is in hand: not done yet.
+    hand: Option<Hand>,
+    /// Records from `next` on that were delivered ahead of their turn, or are just being delivered so.
+    early: BTreeSet<u64>,
+    /// The one of `early` that has no answer yet.
+    asked: Option<u64>,
+    /// Nothing moves any more.
+    closed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Hand {
+    sequence: u64,
+    arrival: i64,
+}
+
+/// Records that nobody will send any more: those from `from` on, but `early`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct GivenUp {
+    pub(super) from: u64,
+    pub(super) early: BTreeSet<u64>,
+}
+
+impl Place {
+    /// Where the log says that `target` is in `stream`; at `start` where it says nothing.
+    pub(super) fn new(journal: &Arc<Journal>, target: &str, stream: u16, start: u64) -> Self {
+        let next = journal.cursor(target, stream).unwrap_or_else(|| {
+            journal.move_cursor(target, stream, start);
+            start
+        });
+        let state = State { next, hand: None, early: BTreeSet::new(), asked: None, closed: false };
+        Self { journal: Arc::clone(journal), target: target.to_owned(), stream, state: Mutex::new(state) }
+    }
+
+    /// Where the lane has to read on.
+    pub(super) fn next(&self) -> u64 {
+        self.lock().next
+    }
+
+    /// Takes a record in hand, unless it was delivered ahead of its turn, or given up.
+    pub(super) fn claim(&self, head: &Head) -> bool {
+        let mut state = self.lock();
+        if state.closed || head.sequence < state.next {
+            return false;
+        }
+        state.next = head.sequence + 1;
+        if state.early.remove(&head.sequence) {
+            self.journal.move_cursor(&self.target, self.stream, state.next);
+            return false;
+        }
+        state.hand = Some(Hand { sequence: head.sequence, arrival: head.arrival });
+        true
+    }
+
+    /// The record in hand is delivered, or counted: it never comes again.
+    pub(super) fn done(&self) {
+        let mut state = self.lock();
+        if let Some(hand) = state.hand.take()
+            && !state.closed
+        {
+            self.journal.move_cursor(&self.target, self.stream, hand.sequence + 1);
+        }
+    }
+
+    /// The record in hand is none that the target is to get.
+    pub(super) fn skip(&self) {
+        self.lock().hand = None;
+    }
+
+    /// There is nothing for the lane below `next`.
+    pub(super) fn passed(&self, next: u64) {
+        let mut state = self.lock();
+        state.next = state.next.max(next);
+    }
+
+    /// Takes a record that waits in order to send it ahead of its turn. False where that cannot be.
+    pub(super) fn ask(&self, sequence: u64) -> bool {
+        let mut state = self.lock();
+        let free = !state.closed && sequence >= state.next && state.early.len() < EARLY_MAX;
+        let asked = free && state.early.insert(sequence);
+        state.asked = asked.then_some(sequence);
+        asked
+    }
+
+    /// The record that was asked ahead of its turn has its answer. Returns whether its samples are still to be
+    /// counted: it was not taken, and all that waited with it was given up meanwhile.
+    pub(super) fn answered(&self, taken: bool) -> bool {
+        let mut state = self.lock();
+        let Some(asked) = state.asked.take() else { return false };
+        let given_up = asked < state.next;
+        if !taken || given_up {
+            state.early.remove(&asked);
+        }
+        given_up && !taken
+    }
+
+    /// Whether a record was delivered ahead of its turn.
+    pub(super) fn is_early(&self, sequence: u64) -> bool {
+        self.lock().early.contains(&sequence)
+    }
+
+    /// Gives up all records below `before` that nobody claimed. `None` where there can be none.
+    pub(super) fn give_up(&self, before: u64) -> Option<GivenUp> {
+        let mut state = self.lock();
+        if state.closed || before == 0 {
+            return None;
+        }
+        let from = state.next;
+        state.next = from.max(before);
+        self.journal.move_cursor(&self.target, self.stream, before);
+        let later = state.early.split_off(&before);
+        let early = std::mem::replace(&mut state.early, later);
+        (from < before).then_some(GivenUp { from, early })
+    }
+
+    /// Nothing waits below `next`: moves the cursor there, unless something below is in hand. False then.
+    pub(super) fn settle(&self, next: u64) -> bool {
+        let state = self.lock();
+        let settled = state.hand.is_none_or(|hand| hand.sequence >= next);
+        if settled && !state.closed {
+            self.journal.move_cursor(&self.target, self.stream, next);
+        }
+        settled
+    }
+
+    /// Gives up everything, for good; what is in hand stays the lane's.
+    pub(super) fn close(&self) -> GivenUp {
+        let mut state = self.lock();
+        state.closed = true;
+        GivenUp { from: state.next, early: std::mem::take(&mut state.early) }
+    }
+
+    /// When the record in hand came, Unix milliseconds.
+    pub(super) fn arrival(&self) -> Option<i64> {
+        self.lock().hand.map(|hand| hand.arrival)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,191 @@
+//! An engine as blocks of bytes, and back.
+//!
+//! A block is one byte that says what it holds, and items of that kind to its end, in the encoding of postcard
+//! (<https://postcard.jamesmunns.com>). First stands the head: format, shard, plan, and what is not a list. Then come
+//! families, ignored series, free slots, and series with their slots, each in as many blocks as they need; last the
+//! end, which counts them all. There is no checksum: that is for whoever keeps the blocks. What is damaged all the same
+//! is an error, never a panic, and takes memory by what was brought, not by what it declares.
+//!
+//! Everything that decides what an engine will say is in it, down to the bits of each float, the order of free slots
+//! and the reason for which a series is passed over. Only what follows from the rest is left out.
+
+mod restored;
+
+use serde::{Deserialize, Serialize};
+
+use super::table::Pace;
+use super::{Engine, Shard};
+use restored::{Place, Restored};
+
+/// The format that is written, and the only one that is read.
+pub const FORMAT: u16 = 1;
+
+/// A block ends with the first item that brings it to so many bytes.
+const BLOCK_BYTES: usize = 512 * 1024;
+
+/// Why blocks make no engine.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// It is of another time.
+    #[error("snapshot has format {found}, this version reads only {FORMAT}")]
+    Format {
+        /// What the head says.
+        found: u16,
+    },
+    /// Its bytes are not what their kind should be, or not where it should stand.
+    #[error("snapshot is damaged in block {block}: {problem}")]
+    Damaged {
+        /// Counted from 1.
+        block: usize,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// There are no more, and the last was not the end.
+    #[error("snapshot ends after {blocks} blocks, which is too early")]
+    NoEnd {
+        /// How many there were.
+        blocks: usize,
+    },
+    /// A block is missing, or there is one too many.
+    #[error("snapshot has {found} {items}, its end says {said}")]
+    Count {
+        /// Of what.
+        items: &'static str,
+        /// How many there are.
+        found: u64,
+        /// How many there should be.
+        said: u64,
+    },
+}
+
+/// What a block holds, in the order of blocks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Kind {
+    Head = 1,
+    Family,
+    Ignored,
+    Free,
+    Series,
+    End,
+}
+
+impl Kind {
+    const ALL: [Self; 6] = [Self::Head, Self::Family, Self::Ignored, Self::Free, Self::Series, Self::End];
+
+    const fn items(self) -> &'static str {
+        match self {
+            Self::Head => "heads",
+            Self::Family => "families",
+            Self::Ignored => "ignored series",
+            Self::Free => "free slots",
+            Self::Series => "series",
+            Self::End => "ends",
+        }
+    }
+}
+
+/// What is not a list.
+#[derive(Serialize, Deserialize)]
+struct Head<P> {
+    format: u16,
+    shard: Shard,
+    plan: P,
+    generation: u32,
+    pace: Pace,
+}
+
+/// How many items there are of each kind, in the order of [`Kind::ALL`].
+type Counts = [u64; Kind::ALL.len()];
+
+impl Engine {
+    /// Hands everything that the engine knows to `put`, in blocks of half a MiB. One may be longer by its last item:
+    /// the labels of a series and some 4 KiB of what was learned, once for each of its monitors; or the plan.
+    ///
+    /// Equal engines give equal bytes. SAVECOST
+    pub fn save(&self, put: &mut dyn FnMut(&[u8])) {
+        let mut blocks = Blocks { put, bytes: Vec::with_capacity(BLOCK_BYTES), counts: Counts::default() };
+        let pace = self.table.pace();
+        let head =
+            Head { format: FORMAT, shard: self.shard, plan: &*self.plan, generation: self.generation, pace };
+        blocks.item(Kind::Head, &head);
+        self.families.iter().for_each(|family| blocks.item(Kind::Family, &family));
+        self.table.ignored().iter().for_each(|hash| blocks.item(Kind::Ignored, hash));
+        self.table.free().iter().for_each(|slot| blocks.item(Kind::Free, slot));
+        self.table.slots().for_each(|series| blocks.item(Kind::Series, &series));
+        let counts = blocks.counts;
+        blocks.item(Kind::End, &counts);
+        blocks.flush();
+    }
+
+    /// Makes an engine of the blocks that another one saved. It will say, sample for sample and byte for byte, what
+    /// that one would have said.
+    ///
+    /// Reads no further than the end block.
+    ///
+    /// # Errors
+    /// Whatever is not as [`save`](Self::save) leaves it.
+    pub fn restore<B: AsRef<[u8]>>(blocks: impl IntoIterator<Item = B>) -> Result<Self, RestoreError> {
+        let mut place = Place { block: 1 };
+        let mut blocks = blocks.into_iter();
+        let head = blocks.next().ok_or(RestoreError::NoEnd { blocks: 0 })?;
+        let mut restored = Restored::of(place.head(head.as_ref())?);
+        let mut last = Kind::Head;
+        for bytes in blocks {
+            place.block += 1;
+            let (kind, items) = place.kind(bytes.as_ref(), last)?;
+            if kind == Kind::End {
+                return restored.finish(place, items);
+            }
+            restored.take(place, kind, items)?;
+            last = kind;
+        }
+        Err(RestoreError::NoEnd { blocks: place.block })
+    }
+}
+
+/// Blocks that are being written.
+struct Blocks<'a> {
+    put: &'a mut dyn FnMut(&[u8]),
+    bytes: Vec<u8>,
+    counts: Counts,
+}
+
+impl Blocks<'_> {
+    fn item(&mut self, kind: Kind, item: &impl Serialize) {
+        let of_kind = self.bytes.first() == Some(&(kind as u8));
+        if !of_kind || self.bytes.len() >= BLOCK_BYTES {
+            self.flush();
+            self.bytes.push(kind as u8);
+        }
+        postcard::serialize_with_flavor(item, Appended(&mut self.bytes)).expect("memory takes every byte");
+        self.counts[kind as usize - 1] += 1;
+    }
+
+    fn flush(&mut self) {
+        if !self.bytes.is_empty() {
+            (self.put)(&self.bytes);
+            self.bytes.clear();
+        }
+    }
+}
+
+/// Lets postcard write where other bytes stand already.
+struct Appended<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Appended<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
