@@ -23,10 +23,10 @@ const FORGET_MS: i64 = 24 * 60 * 60 * 1000;
 const CLUSTERS_MAX: usize = 1_000;
 
 /// The elected replica of each cluster.
-#[derive(Default, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub(super) struct Replicas(BTreeMap<Box<str>, Elected>);
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Elected {
     replica: Box<str>,
     /// Arrival time of its newest batch.

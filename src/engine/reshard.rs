@@ -26,12 +26,15 @@ impl Engine {
         let mut made: Vec<_> = (0..count).map(empty).collect();
         let paces: Vec<_> = engines.iter().map(|engine| engine.table.pace()).collect();
         let mut families = Families::default();
+        // Every engine saw every batch, so all know the same.
+        let replicas = first.replicas.clone();
         for engine in engines {
             engine.hand_over(&mut made, &mut families);
         }
         for engine in &mut made {
             engine.table.set_pace(Pace::shared(&paces, count));
             engine.families = families.clone();
+            engine.replicas = replicas.clone();
         }
         made
     }

@@ -86,12 +86,13 @@ impl Kind {
 
 /// What is not a list.
 #[derive(Serialize, Deserialize)]
-struct Head<P> {
+struct Head<P, R> {
     format: u16,
     shard: Shard,
     plan: P,
     generation: u32,
     pace: Pace,
+    replicas: R,
 }
 
 /// How many items there are of each kind, in the order of [`Kind::ALL`].
@@ -101,12 +102,18 @@ impl Engine {
     /// Hands everything that the engine knows to `put`, in blocks of half a MiB. One may be longer by its last item:
     /// the labels of a series and some 4 KiB of what was learned, once for each of its monitors; or the plan.
     ///
-    /// Equal engines give equal bytes. SAVECOST
+    /// Equal engines give equal bytes.
     pub fn save(&self, put: &mut dyn FnMut(&[u8])) {
         let mut blocks = Blocks { put, bytes: Vec::with_capacity(BLOCK_BYTES), counts: Counts::default() };
         let pace = self.table.pace();
-        let head =
-            Head { format: FORMAT, shard: self.shard, plan: &*self.plan, generation: self.generation, pace };
+        let head = Head {
+            format: FORMAT,
+            shard: self.shard,
+            plan: &*self.plan,
+            generation: self.generation,
+            pace,
+            replicas: &self.replicas,
+        };
         blocks.item(Kind::Head, &head);
         self.families.iter().for_each(|family| blocks.item(Kind::Family, &family));
         self.table.ignored().iter().for_each(|hash| blocks.item(Kind::Ignored, hash));

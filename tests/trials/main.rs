@@ -1,3 +1,13 @@
 //! Trials of the promises: crashes, power losses, outages and attacks, many times over.
 //!
 //! Run them optimised: `cargo test --release --test trials`.
+
+mod crash;
+mod ledger;
+mod load;
+mod outage;
+mod random;
+mod sink;
+mod stage;
+mod stop;
+mod support;

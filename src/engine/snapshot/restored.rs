@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::{Counts, FORMAT, Head, Kind, RestoreError};
 use crate::engine::families::Families;
 use crate::engine::monitor::Plan;
+use crate::engine::replicas::Replicas;
 use crate::engine::table::{Entry, Misplaced, Rebuild};
 use crate::engine::{Engine, Scratch, Shard};
 use crate::series::{MetricKind, SeriesHash};
@@ -38,7 +39,7 @@ impl Place {
         postcard::take_from_bytes(bytes).map_err(|error| self.damaged(error))
     }
 
-    pub(super) fn head(self, bytes: &[u8]) -> Result<Head<Plan>, RestoreError> {
+    pub(super) fn head(self, bytes: &[u8]) -> Result<Head<Plan, Replicas>, RestoreError> {
         let (kind, items) = self.kind(bytes, Kind::Head)?;
         if kind != Kind::Head {
             return Err(self.damaged(format!("{} stand first", kind.items())));
@@ -47,7 +48,7 @@ impl Place {
         if format != FORMAT {
             return Err(RestoreError::Format { found: format });
         }
-        let (head, rest) = self.one::<Head<Plan>>(items)?;
+        let (head, rest) = self.one::<Head<Plan, Replicas>>(items)?;
         let Shard { index, count } = head.shard;
         if !rest.is_empty() || index >= count {
             return Err(self.damaged(format!("shard {index} of {count}, {} bytes too many", rest.len())));
@@ -62,6 +63,7 @@ pub(super) struct Restored {
     shard: Shard,
     plan: Arc<Plan>,
     generation: u32,
+    replicas: Replicas,
     families: Families,
     table: Rebuild,
     flagged: i64,
@@ -69,8 +71,8 @@ pub(super) struct Restored {
 }
 
 impl Restored {
-    pub(super) fn of(head: Head<Plan>) -> Self {
-        let Head { shard, plan, generation, pace, .. } = head;
+    pub(super) fn of(head: Head<Plan, Replicas>) -> Self {
+        let Head { shard, plan, generation, pace, replicas, .. } = head;
         let mut counts = Counts::default();
         counts[Kind::Head as usize - 1] = 1;
         Self {
@@ -78,6 +80,7 @@ impl Restored {
             table: Rebuild::new(&plan.limits, shard.count, pace),
             plan: Arc::new(plan),
             generation,
+            replicas,
             families: Families::default(),
             flagged: 0,
             counts,
@@ -148,6 +151,7 @@ impl Restored {
             plan: self.plan,
             table: self.table.finish().map_err(|problem| place.damaged(problem))?,
             families: self.families,
+            replicas: self.replicas,
             generation: self.generation,
             flagged: self.flagged,
             scratch: Scratch::default(),

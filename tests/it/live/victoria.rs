@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn vmagent_to_promantis_to_victoria_metrics() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let app = Exporter::start();
-    let victoria = stack::victoria_metrics(dir.path());
+    let victoria = stack::victoria_metrics(dir.path(), free_addr());
     let config = format!(
         "remote_write: [{{url: \"http://{}/api/v1/write\"}}]\nmonitors: [{{name: load, select: app_load}}]\n",
         victoria.addr

@@ -7,4 +7,5 @@ pub(crate) mod peers;
 pub(crate) mod receiver;
 pub(crate) mod server;
 pub(crate) mod stack;
+pub(crate) mod stores;
 pub(crate) mod until;

@@ -99,8 +99,13 @@ impl Peer {
 
     /// The most memory it has had so far, bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// What the kernel says of it in a field that is counted in kB, such as `VmRSS:`; bytes.
+    pub(crate) fn status_bytes(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("Linux tells");
         let kib = line.trim().trim_end_matches(" kB").parse::<u64>();
         kib.expect("a number of kB") * 1024
     }
