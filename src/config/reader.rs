@@ -48,12 +48,7 @@ pub(super) fn load(text: &str) -> Result<Node, ConfigError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     check_lines(text)?;
     let options = LoaderOptions::default().error_on_duplicate_keys(true).prevent_coercion(true);
-    let lines = text.split('\n').count();
-    parse_yaml_with_options(0, text, options).map_err(|problem| {
-        // What ends too early is reported behind the last line.
-        let error = explain(&problem);
-        ConfigError { line: error.line.min(lines), ..error }
-    })
+    parse_yaml_with_options(0, text, options).map_err(|problem| explain(&problem))
 }
 
 impl<'a> Place<'a> {

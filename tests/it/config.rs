@@ -166,8 +166,6 @@ fn what_is_no_yaml_is_reported_with_its_line() {
         ("limits: &one {}\nmonitors: *one", "1: anchors and aliases are refused"),
         ("listen: !!str x", "1: tags are refused"),
         ("{[]: x}", "1: a key must be a single value"),
-        // The parser finds this in a line 3, which is none; found by fuzzing.
-        ("a: 1\nbad", "2: invalid YAML: simple key expected"),
         ("journal:\n---\nlimits:", "2: more than one document"),
         (&format!("a:\n {}", "- ".repeat(100)), "2: more than 128 columns of indentation"),
     ] {
@@ -177,6 +175,13 @@ fn what_is_no_yaml_is_reported_with_its_line() {
     assert!(errors(&"[".repeat(300)).starts_with("1: "));
     assert!(errors(&format!("a: {}", "[".repeat(300))).contains("recursion limit"));
     assert_eq!(errors(&"#".repeat((1 << 20) + 1)), " 1048577 bytes exceed the limit of 1048576");
+}
+
+/// The parser puts both into a line that is not there; found by fuzzing.
+#[test]
+fn what_is_missing_at_the_end_is_reported_in_the_last_line() {
+    assert_eq!(errors("a: 1\nbad"), "2: invalid YAML: simple key expected");
+    assert_eq!(errors("monitors:\n-"), "2: monitors[0].name: is required");
 }
 
 #[test]

@@ -4,9 +4,11 @@ mod cost;
 
 pub mod configuration;
 pub mod exposition;
+pub mod journal;
 pub mod remote_write;
 pub mod seeds;
 pub mod selector;
+pub mod snapshot;
 
 // The oracle of the decoder's property tests, and the generators of its requests.
 #[path = "../../it/decoder/any_histogram.rs"]

@@ -1,6 +1,6 @@
 //! Remote-write requests: read as prost and the rules read them, canonical, and counted to the last sample.
 
-use promantis::series::{LabelRun, LabelRunBuf, METRIC_NAME, SeriesHash};
+use promantis::series::{LabelRun, LabelRunBuf, METRIC_NAME, REPLICA, SeriesHash};
 use promantis::wire::decode::{Decoded, Limits, Protocol, decode};
 use promantis::wire::{encode, snappy};
 use proptest::strategy::{Strategy, ValueTree};
@@ -61,6 +61,7 @@ fn is_canonical(labels: LabelRun<'_>) {
     let anew: LabelRunBuf = labels.iter().map(|label| (label.name, label.value)).collect();
     assert_eq!(*anew.encode(), *labels.as_bytes(), "labels are a canonical run");
     assert!(labels.get(METRIC_NAME).is_some(), "a series has a name");
+    assert!(labels.get(REPLICA).is_none(), "both replicas are one series");
 }
 
 /// Requests of our own making come back from the disk and are cut: no bytes harm that, and halves are the whole.
