@@ -107,7 +107,7 @@ impl Worker {
         while let Some(record) = journal.read(reader) {
             self.take(&record);
             journal.done(reader, record.sequence);
-            if let Some(saver) = self.saver.as_mut().filter(|_| matches!(record.entry, Entry::Tick)) {
+            if let Some(saver) = self.saver.as_mut() {
                 saver.save_if_due(&self.judge, &self.around);
             }
         }
