@@ -95,6 +95,12 @@ fn tell(report: &Report) {
     if *unreadable > 0 {
         tracing::warn!(records = unreadable, "records of the journal cannot be read and were passed over");
     }
+    if report.lost > 0 {
+        tracing::warn!(
+            records = report.lost,
+            "the journal has lost its newest records, which a snapshot had seen"
+        );
+    }
     if report.without_snapshot > 0 {
         let shards = report.without_snapshot;
         tracing::warn!(

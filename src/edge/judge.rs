@@ -25,6 +25,8 @@ pub const AHEAD_MS_MAX: i64 = 60_000;
 pub struct Judge {
     engine: Engine,
     shard: Shard,
+    /// Sequence from which on series are divided among so many shards.
+    since: u64,
     /// Samples in one derived request; 0: none are made.
     samples_per_request: usize,
     /// Sequence of the first record that was not taken.
@@ -72,12 +74,18 @@ impl Judge {
     pub fn new(shard: usize, rules: &Rules, next: u64) -> Self {
         let shard = Shard { index: shard, count: rules.shards() };
         let engine = Engine::new(shard, Arc::new(rules.plan.clone()));
-        Self { engine, shard, samples_per_request: rules.samples_per_request as usize, next }
+        Self { engine, shard, since: next, samples_per_request: rules.samples_per_request as usize, next }
     }
 
-    /// Goes on with an engine that has seen everything before the record `next`.
-    pub fn with(engine: Engine, shard: Shard, samples_per_request: usize, next: u64) -> Self {
-        Self { engine, shard, samples_per_request, next }
+    /// Goes on with an engine that has seen everything before the record `next`, as one of those among whom series are
+    /// divided from the record `since` on.
+    pub fn with(engine: Engine, samples_per_request: usize, since: u64, next: u64) -> Self {
+        Self { shard: engine.shard(), engine, since, samples_per_request, next }
+    }
+
+    /// The same, as one of those among whom series are divided from the record `since` on.
+    pub fn dividing_since(self, since: u64) -> Self {
+        Self { since, ..self }
     }
 
     /// The same knowledge, divided among another number of shards.
@@ -85,9 +93,7 @@ impl Judge {
         let next = judges.iter().map(|judge| judge.next).max().unwrap_or(0);
         let samples_per_request = judges.first().map_or(0, |judge| judge.samples_per_request);
         let engines = Engine::reshard(judges.into_iter().map(|judge| judge.engine).collect(), count);
-        let judge =
-            |(index, engine)| Self { engine, shard: Shard { index, count }, samples_per_request, next };
-        engines.into_iter().enumerate().map(judge).collect()
+        engines.into_iter().map(|engine| Self::with(engine, samples_per_request, next, next)).collect()
     }
 
     /// What it knows.
@@ -108,6 +114,12 @@ impl Judge {
     /// Sequence of the first record that it has not taken.
     pub fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Sequence from which on series are divided as they are: it tells shards of one count from those of the same
+    /// count before the count changed and changed back.
+    pub fn since(&self) -> u64 {
+        self.since
     }
 
     /// Samples in one derived request.

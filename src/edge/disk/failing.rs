@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Disk, File, MemoryDisk};
+use super::{Disk, File};
 
 /// What fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,13 +46,14 @@ impl FailingDisk {
     }
 
     /// What is there after a loss of power: the files, and of each what was synced.
-    pub(crate) fn after_power_loss(&self) -> MemoryDisk {
-        let disk = MemoryDisk::default();
+    pub(crate) fn after_power_loss(&self) -> Self {
+        let disk = Self::default();
         for (name, file) in &*lock(&self.files) {
             let bytes = lock(&file.bytes);
             let mut left = bytes.all[..bytes.synced].to_vec();
             bytes.lost.iter().for_each(|lost| left[lost.clone()].fill(0));
-            disk.create(name).and_then(|file| file.append(&left)).expect("memory does not fail");
+            let file = disk.create(name).expect("it is well");
+            file.append(&left).and_then(|()| file.sync()).expect("it is well");
         }
         disk
     }
