@@ -44,8 +44,7 @@ struct Refs {
 }
 
 pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
-    // Runs are built in a buffer of their own, whose offsets have 32 bits.
-    let mut intake = Intake::new(limits, latest, u32::MAX as usize);
+    let mut intake = Intake::new(limits, latest, expanded_max(raw.len()));
     let symbols = Symbols::read(&raw, limits)?;
     let mut batch = Batch::default();
     let mut refs = Refs::default();
@@ -75,6 +74,12 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
         }
     }
     Ok(Decoded { batch, written: intake.written, refused: intake.refused })
+}
+
+/// Bytes of label runs that a request of `size` bytes may refer to: 16 times as many, which is twice what common
+/// labels come to, but at least 4 MiB and at most 16 MiB. What refers to more by so little is an attack.
+fn expanded_max(size: usize) -> usize {
+    size.saturating_mul(16).clamp(4 << 20, 16 << 20)
 }
 
 /// How many times their bytes in the request runs are given room for at once; more comes as it is needed.

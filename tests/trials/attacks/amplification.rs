@@ -79,7 +79,5 @@ fn attack_amplification() {
         assert!(times.p99() <= ANSWER_WITHIN, "{name}: {times}");
         assert!(growth <= GROWTH_MAX, "{name}: memory grew by {}", mib(growth));
     }
-    let connections = u64::try_from(CONNECTIONS).expect("a few");
     println!("attack_amplification: memory in the end {}", mib(victim.resident()));
-    assert!(connections > 0);
 }

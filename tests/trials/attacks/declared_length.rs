@@ -39,7 +39,7 @@ fn salvo(connections: &mut [Connection], request: &[u8], times: &mut Vec<Duratio
 #[test]
 fn attack_declared_length() {
     let _alone = super::alone();
-    let victim = Victim::promantis("");
+    let victim = Victim::promantis("limits: {connections_per_ip: 200}\n");
     let request = bomb();
     let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| Connection::open(victim.addr)).collect();
     let before = victim.peak();
