@@ -4,6 +4,8 @@
 //! hands them to the sender before it says that it is done with the record. It waits for nobody but the
 //! journal.
 
+pub mod guard;
+
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -21,10 +23,7 @@ use super::journal::{Entry, Journal, Record};
 use super::recent::{Part, Recent};
 use super::send::{Outgoing, Targets};
 use super::telemetry::{Metrics, count};
-
-/// How far ahead of its arrival a derived sample may be, in milliseconds. Prometheus 2.42 stops taking
-/// samples altogether after one that is more than an hour ahead.
-const AHEAD_MS_MAX: i64 = 60_000;
+use guard::TimeGuard;
 
 /// What all shards share.
 #[derive(Clone, Debug)]
@@ -110,7 +109,7 @@ impl Worker {
             Entry::Plan(plan) => self.engine.replace_plan(Arc::clone(plan), &mut egress),
         };
         egress.flush();
-        let ahead = egress.ahead;
+        let ahead = egress.guard.held_back();
         drop(egress);
         if matches!(record.entry, Entry::Request { .. }) {
             self.around.metrics.judgement_seconds.observe(record.received.elapsed().as_secs_f64());
@@ -146,12 +145,11 @@ impl Worker {
 struct Egress<'a> {
     targets: &'a Targets,
     lane: usize,
-    latest: i64,
+    guard: TimeGuard,
     samples_max: usize,
     builder: RequestBuilder,
     oldest: i64,
     newest: i64,
-    ahead: u64,
     recent: std::sync::MutexGuard<'a, Part>,
 }
 
@@ -159,13 +157,12 @@ impl<'a> Egress<'a> {
     fn new(targets: &'a Targets, lane: usize, arrival: i64, recent: std::sync::MutexGuard<'a, Part>) -> Self {
         Self {
             lane,
-            latest: arrival.saturating_add(AHEAD_MS_MAX),
+            guard: TimeGuard::new(arrival),
             samples_max: targets.max_samples_per_send(),
             targets,
             builder: RequestBuilder::new(),
             oldest: i64::MAX,
             newest: i64::MIN,
-            ahead: 0,
             recent,
         }
     }
@@ -187,8 +184,7 @@ impl Sink for Egress<'_> {
         if self.samples_max == 0 {
             return;
         }
-        if sample.timestamp > self.latest {
-            self.ahead += 1;
+        if !self.guard.admits(sample.timestamp) {
             return;
         }
         self.builder.push(labels, sample);

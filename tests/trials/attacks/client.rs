@@ -36,7 +36,11 @@ impl Connection {
         stream.set_nodelay(true).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.set_write_timeout(Some(PATIENCE)).ok()?;
-        Some(Self { stream, buffer: Vec::new() })
+        Some(Self::over(stream))
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        Self { stream, buffer: Vec::new() }
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
@@ -45,6 +49,13 @@ impl Connection {
 
     /// The next answer; `None` where the peer closed instead.
     pub(crate) fn reply(&mut self) -> Option<Reply> {
+        let (head, body) = self.message()?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Reply { status, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+
+    /// The next message: its head in lower case, and its body.
+    pub(crate) fn message(&mut self) -> Option<(String, Vec<u8>)> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at;
@@ -52,20 +63,17 @@ impl Connection {
             self.fill()?;
         };
         let head = String::from_utf8_lossy(&self.buffer[..end]).to_ascii_lowercase();
-        let status = head.split(' ').nth(1)?.parse().ok()?;
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
         self.buffer.drain(..end + 4);
         let length: usize = length.unwrap_or(0);
         while self.buffer.len() < length {
             self.fill()?;
         }
-        let body = String::from_utf8_lossy(&self.buffer[..length]).into_owned();
-        self.buffer.drain(..length);
-        Some(Reply { status, body })
+        Some((head, self.buffer.drain(..length).collect()))
     }
 
     fn fill(&mut self) -> Option<()> {
-        let mut chunk = [0; 4096];
+        let mut chunk = [0; 16 << 10];
         let count = self.stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
         self.buffer.extend_from_slice(&chunk[..count]);
         Some(())
