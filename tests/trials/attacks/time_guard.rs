@@ -19,7 +19,7 @@ use super::victim::Victim;
 const SCHEDULES: u64 = 10_000_000;
 const THREADS: u64 = 2;
 /// One schedule of so many is long enough for forecasts.
-const LONG_EVERY: u64 = 256;
+const LONG_EVERY: u64 = 255;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -267,7 +267,11 @@ monitors: [{{name: all, detectors: [static], static: {{upper: 5}}}}]\n",
     until("a series of now is stored", || {
         query(&prometheus, "ml_anomaly_score{metric_name=\"fresh\"}").is_some()
     });
-    let scrapes = query(&prometheus, "count_over_time(up[1m])").expect("it scrapes itself");
+    let mut scrapes = 0.0;
+    until("it scrapes itself", || {
+        scrapes = query(&prometheus, "count_over_time(up[1m])").unwrap_or(0.0);
+        scrapes > 0.0
+    });
     until("scrapes go on", || {
         query(&prometheus, "count_over_time(up[1m])").is_some_and(|now| now >= scrapes + 2.0)
     });
