@@ -101,7 +101,7 @@ fn make_room(
 }
 
 /// Bytes of label runs from which on they grow no more step by step, but to what all of them will need.
-const MEASURED_FROM: usize = 2 << 20;
+const MEASURED_FROM: usize = 1 << 20;
 
 /// Bytes of the label runs of all series in `rest`, after `built` of those before. Builds none, so that a request
 /// that refers to too much is refused before it has cost the memory.

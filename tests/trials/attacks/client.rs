@@ -63,13 +63,24 @@ impl Connection {
             self.fill()?;
         };
         let head = String::from_utf8_lossy(&self.buffer[..end]).to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let length: Option<usize> =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
         self.buffer.drain(..end + 4);
-        let length: usize = length.unwrap_or(0);
+        match length {
+            Some(length) => self.fill_to(length)?,
+            // Who answers in 1.0 without a length says by closing where it ends.
+            None if head.starts_with("http/1.0") => while self.fill().is_some() {},
+            None => return Some((head, Vec::new())),
+        }
+        let length = length.unwrap_or(self.buffer.len());
+        Some((head, self.buffer.drain(..length).collect()))
+    }
+
+    fn fill_to(&mut self, length: usize) -> Option<()> {
         while self.buffer.len() < length {
             self.fill()?;
         }
-        Some((head, self.buffer.drain(..length).collect()))
+        Some(())
     }
 
     fn fill(&mut self) -> Option<()> {
@@ -85,8 +96,9 @@ impl Connection {
         self.reply().expect("an answer")
     }
 
-    pub(crate) fn get(&mut self, path: &str) -> Option<Reply> {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: it\r\nAccept-Encoding: identity\r\n\r\n").as_bytes());
+    /// Asks for a page, as the last thing on this connection.
+    pub(crate) fn get(mut self, path: &str) -> Option<Reply> {
+        self.send(format!("GET {path} HTTP/1.0\r\nHost: it\r\n\r\n").as_bytes());
         self.reply()
     }
 }

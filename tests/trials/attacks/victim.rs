@@ -68,7 +68,7 @@ impl Victim {
 
     fn is_ready(&self) -> bool {
         Connection::try_open(self.addr)
-            .and_then(|mut connection| connection.get("/-/ready"))
+            .and_then(|connection| connection.get("/-/ready"))
             .is_some_and(|reply| reply.status == 200)
     }
 
