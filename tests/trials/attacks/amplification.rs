@@ -38,6 +38,7 @@ fn attacks() -> Vec<Attack> {
         Attack { name: "8 M empty samples", request: within_series(0x12), complaint: "samples" },
         Attack { name: "1 M references to 1 MiB", request: one_long_symbol(), complaint: "labels" },
         Attack { name: "5,000 series of 12 KiB", request: many_references(5_000), complaint: "label" },
+        Attack { name: "20,000 series of 12 KiB", request: many_references(20_000), complaint: "label" },
         Attack { name: "50,000 series of 12 KiB", request: many_references(50_000), complaint: "label" },
     ]
 }
@@ -64,6 +65,7 @@ fn attack_amplification() {
     let victim = Victim::promantis("");
     let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| Connection::open(victim.addr)).collect();
     let before = victim.peak();
+    let mut slow = Vec::new();
     for Attack { name, request, complaint } in attacks() {
         let mut times = Vec::new();
         for _ in 0..ROUNDS {
@@ -77,8 +79,11 @@ fn attack_amplification() {
         }
         let (times, growth) = (Times::new(times), victim.peak().saturating_sub(before));
         println!("attack_amplification: {name}, {} bytes: {times}; memory +{}", request.len(), mib(growth));
-        assert!(times.p99() <= ANSWER_WITHIN, "{name}: {times}");
+        if times.p99() > ANSWER_WITHIN {
+            slow.push(name);
+        }
         assert!(growth <= GROWTH_MAX, "{name}: memory grew by {}", mib(growth));
     }
+    assert!(slow.is_empty(), "answered after more than {ANSWER_WITHIN:?}: {slow:?}");
     println!("attack_amplification: memory in the end {}", mib(victim.resident()));
 }
