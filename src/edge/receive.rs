@@ -7,7 +7,7 @@
 //! for a temporary one.
 //!
 //! Bodies are decoded on the thread that read them: about a millisecond for the largest that senders send by
-//! default. Those that become larger go to the [`workshop`].
+//! default. Those that become larger are decoded one after the other, on a thread of their own.
 
 mod body;
 mod budget;
