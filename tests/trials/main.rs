@@ -2,6 +2,7 @@
 //!
 //! Run them optimised: `cargo test --release --test trials`.
 
+mod attacks;
 mod crash;
 mod ledger;
 mod load;
