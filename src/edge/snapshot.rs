@@ -71,8 +71,8 @@ impl Snapshots {
             if let Some((shard, count, next)) = parse_name(&name) {
                 known.entry((count, shard)).or_default().insert(next, disk.open(&name)?.size()?);
             } else if name.ends_with(TEMPORARY) {
-                // A crash left it half written.
-                disk.remove(&name)?;
+                // A crash left it half written. One that cannot be removed now is found again.
+                let _ = disk.remove(&name);
             }
         }
         Ok(Self { disk, known: Mutex::new(known), asked: AtomicU64::new(0), metrics })
@@ -110,7 +110,12 @@ impl Snapshots {
     /// The newest good snapshot of a shard. Damaged ones are counted and told of.
     pub fn load(&self, shard: usize, count: usize) -> Option<Judge> {
         let nexts: Vec<u64> = self.lock().get(&(count, shard))?.keys().rev().copied().collect();
-        nexts.into_iter().find_map(|next| match self.read(shard, count, next) {
+        nexts.into_iter().find_map(|next| self.load_at(shard, count, next))
+    }
+
+    /// The same, of exactly that sequence.
+    pub fn load_at(&self, shard: usize, count: usize, next: u64) -> Option<Judge> {
+        match self.read(shard, count, next) {
             Ok(judge) => Some(judge),
             Err(damaged) => {
                 self.metrics.snapshots_damaged.inc();
@@ -119,7 +124,12 @@ impl Snapshots {
                 self.lock().entry((count, shard)).or_default().remove(&next);
                 None
             }
-        })
+        }
+    }
+
+    /// The sequences of all snapshots of a shard, ascending.
+    pub fn sequences(&self, shard: usize, count: usize) -> Vec<u64> {
+        self.lock().get(&(count, shard)).map(|files| files.keys().copied().collect()).unwrap_or_default()
     }
 
     /// The sequence from which on a start may need the journal, with `count` shards.
