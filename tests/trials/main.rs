@@ -3,6 +3,7 @@
 //! Run them optimised: `cargo test --release --test trials`.
 
 mod crash;
+mod determinism;
 mod ledger;
 mod load;
 mod outage;
