@@ -88,6 +88,9 @@ pub struct Log {
     disk: Arc<dyn Disk>,
     options: Options,
     state: Mutex<State>,
+    /// Held while something is made durable, and taken before the state. A system tells of an error once: whoever
+    /// syncs beside one who fails would take for durable what is lost.
+    syncing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -107,6 +110,8 @@ struct State {
     tail_bytes: usize,
     /// Whether the last segment cannot be written to any more.
     broken: bool,
+    /// Bytes that did not fit when it broke.
+    refused: usize,
     /// Reused for each record.
     scratch: Vec<u8>,
     /// Numbers of files that a crash left without anything in them.
@@ -170,6 +175,7 @@ impl Log {
     /// # Errors
     /// [`LogError`]. What was not durable stays so; the log takes nothing more until [`Self::heal`].
     pub fn sync(&self) -> Result<u64, LogError> {
+        let _alone = self.alone();
         let (file, next) = {
             let state = self.lock();
             let last = state.segments.back().filter(|_| !state.broken).ok_or(LogError::Broken)?;
@@ -200,6 +206,7 @@ impl Log {
     /// # Errors
     /// [`LogError`]. The log takes nothing more until [`Self::heal`].
     pub fn roll(&self, checkpoint: &[u8]) -> Result<(), LogError> {
+        let _alone = self.alone();
         let mut state = self.lock();
         if state.broken {
             return Err(LogError::Broken);
@@ -214,12 +221,24 @@ impl Log {
         state.begin_segment(&*self.disk, next, checkpoint, &[]).map_err(LogError::from)
     }
 
-    /// Begins anew after an error: a new segment with `checkpoint` and with those records that are not known to
-    /// be durable and that `keep` wants; the others are forgotten.
+    /// Leaves out all sequences below `sequence`: they were used, and what had them is lost. Before [`Self::roll`].
+    pub fn pass_to(&self, sequence: u64) {
+        let mut state = self.lock();
+        state.next = state.next.max(sequence);
+        state.durable = state.next;
+    }
+
+    /// Begins anew after an error: a new segment with those records that are not known to be durable and that `keep`
+    /// wants; the others are forgotten. `checkpoint` is told the sequence from which on that is so.
     ///
     /// # Errors
-    /// The system's; the log is then as before.
-    pub fn heal(&self, checkpoint: &[u8], keep: impl Fn(&Record) -> bool) -> io::Result<()> {
+    /// The system's, also where there is no room yet for what did not fit; the log is then as before.
+    pub fn heal(
+        &self,
+        checkpoint: impl FnOnce(u64) -> Vec<u8>,
+        keep: impl Fn(&Record) -> bool,
+    ) -> io::Result<()> {
+        let _alone = self.alone();
         let mut state = self.lock();
         let state = &mut *state;
         let durable = state.durable;
@@ -227,12 +246,13 @@ impl Log {
         let _ = state.segments.back().map(Segment::finish);
         let at_risk = state.tail.partition_point(|record| record.head.sequence < durable);
         let kept: Vec<Record> = state.tail.range(at_risk..).filter(|record| keep(record)).cloned().collect();
-        state.begin_segment(&*self.disk, durable, checkpoint, &kept)?;
+        state.begin_segment(&*self.disk, durable, &checkpoint(durable), &kept)?;
         state.tail.truncate(at_risk);
         state.tail.extend(kept);
         state.tail_bytes = state.tail.iter().map(|record| record.payload.len()).sum();
         state.durable = state.next;
         state.broken = false;
+        state.refused = 0;
         state.forget(self.options.tail_bytes);
         Ok(())
     }
@@ -311,6 +331,10 @@ impl Log {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl State {
@@ -332,6 +356,7 @@ impl State {
         let segment = self.segments.back_mut().ok_or(LogError::Broken)?;
         if let Err(error) = segment.file.append(bytes) {
             self.broken = true;
+            self.refused = bytes.len();
             return Err(error.into());
         }
         segment.wrote(sequence, bytes.len() as u64);
@@ -359,11 +384,16 @@ impl State {
             frame::encode(&record.head, &[&record.payload], &mut bytes);
             segment.wrote(record.head.sequence, (bytes.len() - before) as u64);
         }
-        let written = segment.file.append(&bytes).and_then(|()| segment.file.sync());
+        let written = segment.file.append(&bytes).and_then(|()| segment.make_room(self.refused));
+        let written = written.and_then(|()| segment.file.sync());
         if let Err(error) = written.and_then(|()| disk.sync()) {
             // What is left of it has nothing that another segment lacks.
             let _ = disk.remove(&file_name(number));
             return Err(error);
+        }
+        // Those of which nothing is left that counts: starts that end at once would make more and more of them.
+        while let Some(superseded) = self.segments.pop_back_if(|last| last.first >= first) {
+            let _ = disk.remove(&file_name(superseded.number));
         }
         self.segments.push_back(segment);
         self.broken = false;
@@ -394,6 +424,16 @@ impl Segment {
             self.marks.push((sequence, self.size));
         }
         self.size += bytes;
+    }
+
+    /// Makes sure that so many bytes would fit. Else a log on a full disk would heal and break again and again, each
+    /// time with one more file.
+    fn make_room(&self, bytes: usize) -> io::Result<()> {
+        if bytes > 0 {
+            self.file.append(&vec![0; bytes])?;
+            self.file.truncate(self.size)?;
+        }
+        Ok(())
     }
 
     /// Cuts what a crash left torn behind its records, and makes the rest durable.

@@ -74,6 +74,9 @@ pub enum RecoveryError {
     /// The new rules cannot be written.
     #[error("write the rules into the journal: {0}")]
     Rules(String),
+    /// What is derived again cannot be written.
+    #[error("write into the journal what is derived again: the disk does not take it")]
+    Incomplete,
 }
 
 /// Opens what is on `disk`, takes again what has to be, and puts `wanted` in force.
@@ -111,6 +114,9 @@ pub fn recover(
         }
         let appended = journal.append_rules(now, Arc::new(wanted.clone()));
         appended.map_err(|full| RecoveryError::Rules(full.to_string()))?;
+    }
+    if journal.is_incomplete() {
+        return Err(RecoveryError::Incomplete);
     }
     journal.sync()?;
     report.took = begin.elapsed();

@@ -107,7 +107,7 @@ impl Worker {
         while let Some(record) = journal.read(reader) {
             self.take(&record);
             journal.done(reader, record.sequence);
-            if let Some(saver) = self.saver.as_mut().filter(|_| matches!(record.entry, Entry::Tick)) {
+            if let Some(saver) = self.saver.as_mut() {
                 saver.save_if_due(&self.judge, &self.around);
             }
         }
@@ -192,6 +192,8 @@ impl Saver {
         let begin = Instant::now();
         // What was derived of the records that a start will not take again has to be there then.
         let saved = around.journal.sync().map_err(|error| error.to_string());
+        let complete = || (!around.journal.is_incomplete()).then_some(());
+        let saved = saved.and_then(|()| complete().ok_or_else(|| "the journal is incomplete".to_owned()));
         let saved = saved.and_then(|()| self.saving.snapshots.save(judge).map_err(|error| error.to_string()));
         self.took = begin.elapsed();
         self.due = begin + self.saving.interval;

@@ -65,6 +65,7 @@ impl Log {
             log: Log {
                 disk,
                 options,
+                syncing: Mutex::default(),
                 state: Mutex::new(State {
                     segments: VecDeque::new(),
                     number,
@@ -74,6 +75,7 @@ impl Log {
                     tail: VecDeque::new(),
                     tail_bytes: 0,
                     broken: false,
+                    refused: 0,
                     scratch: Vec::new(),
                     strays: Vec::new(),
                 }),
