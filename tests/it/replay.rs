@@ -65,8 +65,13 @@ impl Live {
         let folder = |name: &str| Arc::new(Folder::make(&dir.join(name)).expect("it can be made"));
         let metrics = Arc::new(Metrics::new());
         let snapshots = Snapshots::on(folder("snapshots"), Arc::clone(&metrics)).expect("it can be read");
-        let settings =
-            Settings { max_bytes: 64 << 20, sync: SyncMode::Never, readers: rules.shards(), lasting: true };
+        let settings = Settings {
+            max_bytes: 64 << 20,
+            sync: SyncMode::Never,
+            readers: rules.shards(),
+            waiting_max: 1 << 20,
+            lasting: true,
+        };
         let recovered = recover(
             folder("journal"),
             &snapshots,

@@ -86,7 +86,10 @@ impl Driver {
             if status.samples_judged > judged {
                 (judged, since) = (status.samples_judged, Instant::now());
             } else if since.elapsed() > PATIENCE {
-                bail!("{} bytes in the journal are not judged, and nothing happens", status.journal_waiting_bytes);
+                bail!(
+                    "{} bytes in the journal are not judged, and nothing happens",
+                    status.journal_waiting_bytes
+                );
             }
             tokio::time::sleep(POLL).await;
         }
