@@ -128,6 +128,9 @@ pub struct Journal {
     state: Mutex<State>,
     /// A record became visible to engines, or the journal was closed, broke or healed.
     changed: Condvar,
+    /// There is something to sync or to heal, or the journal was closed. Apart, so that a request wakes engines only
+    /// once they may see it.
+    work: Condvar,
     settling: watch::Sender<Settling>,
     /// Records below this sequence may be seen.
     shown: watch::Sender<u64>,
@@ -209,6 +212,7 @@ impl Journal {
         Ok(Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
+            work: Condvar::new(),
             settling: watch::Sender::new(Settling::new(next)),
             shown: watch::Sender::new(next),
             streams: Mutex::default(),
@@ -310,13 +314,13 @@ impl Journal {
     /// Takes nothing more from outside and wakes all readers; what is in the journal can still be read.
     pub fn close(&self) {
         self.lock().closed = true;
-        self.changed.notify_all();
+        self.wake_all();
     }
 
     /// Stops waiting for a disk that fails: what cannot be written any more is derived again after the next start.
     pub fn abandon(&self) {
         self.lock().abandoned = true;
-        self.changed.notify_all();
+        self.wake_all();
     }
 
     /// Whether something that was derived is missing: then nothing more is written of what engines derive, and what
@@ -396,12 +400,23 @@ impl Journal {
         let arrival = self.log.arrival();
         state.waiting.push(Record { sequence, arrival, received, entry });
         self.tell_waiting(&state);
-        state.wants_sync = true;
-        if self.sync != SyncMode::Batch {
+        let wanted_sync = std::mem::replace(&mut state.wants_sync, true);
+        let shown = self.sync != SyncMode::Batch;
+        if shown {
             self.reach(&mut state, sequence + 1);
         }
         drop(state);
+        if shown {
+            self.changed.notify_all();
+        }
+        if !wanted_sync {
+            self.work.notify_one();
+        }
+    }
+
+    fn wake_all(&self) {
         self.changed.notify_all();
+        self.work.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -470,7 +485,7 @@ impl Journal {
             let durable = self.log.durable();
             self.reach(state, durable);
             self.settling.send_modify(|settling| settling.fail(durable));
-            self.changed.notify_all();
+            self.wake_all();
         }
         Full::Unwritable(message)
     }

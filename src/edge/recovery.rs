@@ -100,7 +100,8 @@ pub fn recover(
     let mut report = Report { last_arrival, ..Report::default() };
     let mut judges = match &recorded {
         Some(recorded) => {
-            let judges = begin_with(&journal, snapshots, (oldest.as_deref(), recorded), &mut report)?;
+            let loaded = load(snapshots, recorded.shards(), replaying);
+            let judges = begin_with(&journal, loaded, (oldest.as_deref(), recorded), &mut report)?;
             replay(&journal, judges, (journal.end(), replaying), &mut report)?
         }
         None => (0..wanted.shards()).map(|shard| Judge::new(shard, wanted, journal.end())).collect(),
@@ -123,15 +124,25 @@ pub fn recover(
     Ok(Recovered { journal, judges, report })
 }
 
-/// Judges from snapshots, or empty ones at the oldest record that is left.
+/// For each shard what its newest good snapshot says, if it has one.
+fn load(snapshots: &Snapshots, count: usize, replaying: &Replaying) -> Vec<Option<Judge>> {
+    if let Replaying::Here = replaying {
+        return (0..count).map(|shard| snapshots.load(shard, count)).collect();
+    }
+    std::thread::scope(|scope| {
+        let one = |shard| scope.spawn(move || snapshots.load(shard, count));
+        let threads: Vec<_> = (0..count).map(one).collect();
+        threads.into_iter().map(|thread| thread.join().expect("what is read never panics")).collect()
+    })
+}
+
+/// Judges from what was loaded, or empty ones at the oldest record that is left.
 fn begin_with(
     journal: &Journal,
-    snapshots: &Snapshots,
+    loaded: Vec<Option<Judge>>,
     (oldest, recorded): (Option<&Rules>, &Rules),
     report: &mut Report,
 ) -> io::Result<Vec<Judge>> {
-    let loaded: Vec<_> =
-        (0..recorded.shards()).map(|shard| snapshots.load(shard, recorded.shards())).collect();
     let first = journal.first();
     report.without_snapshot = loaded.iter().filter(|judge| judge.is_none() && first > 0).count();
     if let Some(judges) = loaded.iter().map(Option::as_ref).collect::<Option<Vec<_>>>()
