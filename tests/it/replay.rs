@@ -165,6 +165,11 @@ fn assert_same(report: &Report) {
     assert_eq!((report.unreadable, report.damaged, report.cut_bytes), (0, 0, 0));
 }
 
+/// A life in which nothing happens but requests.
+fn plain(dir: &Path) {
+    Live::start(dir, &rules(CONFIG, 2), 0).send(30);
+}
+
 /// A life in which everything happens: another plan, other numbers of shards, a restart without warning.
 fn eventful(dir: &Path) {
     Live::start(dir, &rules(CONFIG, 2), 0).send(20).reload(&rules(OTHER_CONFIG, 2)).send(20);
@@ -331,14 +336,14 @@ fn another_configuration_judges_otherwise_and_says_so() {
             ["as-it-was", "limit"].map(|out| lines(&dir.path().join(out).join("judgements.jsonl")).len());
         assert!(limit > as_it_was, "a lower limit is crossed more often: {limit}, {as_it_was}");
     }
-    let dir = folder(|dir| drop(Live::start(dir, &rules(CONFIG, 2), 0).send(30)));
+    let dir = folder(plain);
     let plan = Some(rules(CONFIG, 2).plan);
     assert_same(&replay(dir.path(), Wish { plan, ..Wish::default() }).0);
 }
 
 #[test]
 fn a_damaged_request_is_passed_over_and_counted() {
-    let dir = folder(|dir| drop(Live::start(dir, &rules(CONFIG, 2), 0).send(30)));
+    let dir = folder(plain);
     let (whole, _) = replay(dir.path(), Wish::default());
     let lost = body(15);
     let mut hit = 0;
@@ -359,7 +364,7 @@ fn a_damaged_request_is_passed_over_and_counted() {
 
 #[test]
 fn a_torn_end_is_left_out_and_counted() {
-    let dir = folder(|dir| drop(Live::start(dir, &rules(CONFIG, 2), 0).send(30)));
+    let dir = folder(plain);
     let files = contents(dir.path());
     let (name, (bytes, _)) = files.last_key_value().expect("there are segments");
     fs::write(name, &bytes[..bytes.len() - 5]).expect("it can be written");
@@ -392,7 +397,7 @@ fn check_refused(journal: &Path, out: &Path, code: i32, expected: &str) {
 
 #[test]
 fn what_cannot_be_replayed_is_refused_in_words() {
-    let dir = folder(|dir| drop(Live::start(dir, &rules(CONFIG, 1), 0).send(3)));
+    let dir = folder(plain);
     let path = |name: &str| dir.path().join(name);
     let out = path("out");
     check_refused(&path("nowhere"), &out, 2, "holds no journal");

@@ -73,7 +73,13 @@ pub(crate) fn in_folder(path: &Path, metrics: &Arc<Metrics>) -> Arc<Journal> {
     let max_bytes = 16 << 20;
     let folder = Folder::make(path).expect("the folder can be made");
     let opened = Log::open(Arc::new(folder), journal::options(max_bytes, SyncMode::Never)).expect("it opens");
-    let settings = journal::Settings { max_bytes, waiting_max: 1 << 20, sync: SyncMode::Never, readers: 0, lasting: true };
+    let settings = journal::Settings {
+        max_bytes,
+        waiting_max: 1 << 20,
+        sync: SyncMode::Never,
+        readers: 0,
+        lasting: true,
+    };
     Arc::new(Journal::over(opened, &settings, Arc::clone(metrics)).expect("it can be written"))
 }
 
