@@ -341,6 +341,130 @@ fn sequences_that_were_used_are_left_out() {
     }
 }
 
+/// A sync that fails, and during which somebody begins a new segment.
+#[derive(Default, Debug)]
+struct Meanwhile {
+    file: Mutex<Option<Arc<dyn File>>>,
+    rolls: Mutex<Option<std::sync::mpsc::Receiver<bool>>>,
+    log: Mutex<std::sync::Weak<Log>>,
+}
+
+#[derive(Debug)]
+struct MeanwhileFile(Arc<Meanwhile>);
+
+impl File for MeanwhileFile {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        self.file().append(bytes)
+    }
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        self.file().read_at(offset, into)
+    }
+    fn size(&self) -> io::Result<u64> {
+        self.file().size()
+    }
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        self.file().truncate(size)
+    }
+    fn sync(&self) -> io::Result<()> {
+        let Some(log) = self.0.log.lock().expect("nobody panics").upgrade() else { return Ok(()) };
+        *self.0.log.lock().expect("nobody panics") = std::sync::Weak::new();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(log.roll(b"meanwhile").is_ok()));
+        // Long enough to begin a segment, if nothing keeps the other thread from it.
+        let rolled = told.recv_timeout(std::time::Duration::from_millis(100));
+        *self.0.rolls.lock().expect("nobody panics") = Some(told);
+        assert!(rolled.is_err(), "the other thread has to wait for this one");
+        Err(io::ErrorKind::Other.into())
+    }
+}
+
+impl MeanwhileFile {
+    fn file(&self) -> Arc<dyn File> {
+        self.0.file.lock().expect("nobody panics").clone().expect("it was created")
+    }
+}
+
+#[derive(Debug)]
+struct MeanwhileDisk(Arc<Meanwhile>, MemoryDisk);
+
+impl Disk for MeanwhileDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.1.list()
+    }
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        *self.0.file.lock().expect("nobody panics") = Some(self.1.create(name)?);
+        Ok(Arc::new(MeanwhileFile(Arc::clone(&self.0))))
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.1.open(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.1.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.1.remove(name)
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The system tells of a failed write-back once: a second sync, of a thread that begins a new segment, succeeded
+/// and made durable what was lost.
+#[test]
+fn nobody_begins_a_segment_while_a_sync_may_still_fail() {
+    let meanwhile = Arc::new(Meanwhile::default());
+    let disk = Arc::new(MeanwhileDisk(Arc::clone(&meanwhile), MemoryDisk::default()));
+    let log = Arc::new(Log::open(disk, OPTIONS).expect("it opens").log);
+    log.roll(b"first").expect("the disk is well");
+    append(&log, "at risk");
+    *meanwhile.log.lock().expect("nobody panics") = Arc::downgrade(&log);
+    assert!(log.sync().is_err());
+    let rolls = meanwhile.rolls.lock().expect("nobody panics").take().expect("a sync was asked for");
+    assert!(!rolls.recv().expect("the thread ends"), "the log is broken");
+    assert_eq!(log.durable(), 0);
+}
+
+#[test]
+fn a_sequence_that_was_given_away_is_not_used_again_after_a_start() {
+    let disk = Arc::new(MemoryDisk::default());
+    let log = begin(&disk);
+    append(&log, "durable");
+    log.sync().expect("memory does not fail");
+    append(&log, "dropped");
+    log.heal(|_| Vec::new(), |_| false).expect("memory does not fail");
+    drop(log);
+    assert_eq!(append(&begin(&disk), "next"), 2);
+}
+
+#[test]
+fn a_segment_that_was_being_made_is_nothing_and_goes() {
+    let disk = Arc::new(MemoryDisk::default());
+    drop(ten(&disk));
+    let whole = newest(&disk);
+    let names = disk.list().expect("memory does not fail");
+    let half = disk.create(&temporary_name(names.len() as u64)).expect("memory does not fail");
+    half.append(&contents(&*whole)[..50]).expect("memory does not fail");
+    let log = begin(&disk);
+    assert_eq!(all(&log, 0).len(), 10);
+    log.trim(0).expect("memory does not fail");
+    assert!(disk.list().expect("memory does not fail").iter().all(|name| name.ends_with(".log")));
+}
+
+#[test]
+fn an_old_segment_whose_head_is_damaged_keeps_its_records() {
+    let disk = Arc::new(MemoryDisk::default());
+    drop(ten(&disk));
+    let second = disk.open(&file_name(1)).expect("it is there");
+    let mut bytes = contents(&*second);
+    bytes[9] ^= 1;
+    rewrite(&*second, &bytes);
+    let opened = open(&disk);
+    assert_eq!(opened.damaged, 1);
+    assert_eq!(all(&opened.log, 0).len(), 10);
+    assert!(opened.log.oldest_end().is_some_and(|(end, _)| end < 10), "old segments can still go");
+}
+
 #[derive(Clone, Debug)]
 enum Action {
     Append { bytes: usize, stream: u16 },
