@@ -12,6 +12,7 @@ mod live;
 mod readme;
 mod receiving;
 mod reference;
+mod replay;
 mod scrape;
 mod sender;
 mod snapshot;

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod crash;
+mod determinism;
 mod ledger;
 mod load;
 mod outage;

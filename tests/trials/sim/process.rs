@@ -54,8 +54,13 @@ impl Process {
         let metrics = &setup.metrics;
         let snapshots = Snapshots::on(snapshots.mount(), Arc::clone(metrics))
             .map_err(|error| format!("snapshots: {error}"))?;
-        let settings =
-            Settings { max_bytes: 1 << 30, sync: setup.sync, readers: setup.rules.shards(), lasting: true };
+        let settings = Settings {
+            max_bytes: 1 << 30,
+            waiting_max: 64 << 20,
+            sync: setup.sync,
+            readers: setup.rules.shards(),
+            lasting: true,
+        };
         let wanted = (&setup.rules, now);
         let recovered =
             recovery::recover(log.mount(), &snapshots, &settings, wanted, (&Replaying::Here, metrics));
@@ -139,7 +144,7 @@ impl Process {
 
     /// Lets go what nobody needs.
     pub(crate) fn trim(&self) {
-        self.journal.trim(self.snapshots.needed(self.judges.len()));
+        self.journal.trim(self.snapshots.needed());
     }
 
     pub(crate) fn lanes(&self) -> usize {
