@@ -105,7 +105,7 @@ pub fn recover(
     let mut report = Report { last_arrival, lost, ..Report::default() };
     let mut judges = match &recorded {
         Some(recorded) => {
-            let judges = begin_with(&journal, snapshots, (oldest.as_deref(), recorded), &mut report)?;
+            let judges = begin_with(&journal, snapshots.load(), (oldest.as_deref(), recorded), &mut report)?;
             replay(&journal, judges, (journal.end(), replaying), &mut report)?
         }
         None => match all_of(snapshots.load()) {
@@ -131,15 +131,15 @@ pub fn recover(
     Ok(Recovered { journal, judges, report })
 }
 
-/// Judges from snapshots, or empty ones at the oldest record that is left.
+/// Judges from what was loaded, or empty ones at the oldest record that is left.
 fn begin_with(
     journal: &Journal,
-    snapshots: &Snapshots,
+    loaded: Vec<Option<Judge>>,
     (oldest, recorded): (Option<&Rules>, &Rules),
     report: &mut Report,
 ) -> io::Result<Vec<Judge>> {
     let first = journal.first();
-    let loaded = match all_of(snapshots.load()) {
+    let loaded = match all_of(loaded) {
         Ok(judges) => return Ok(judges),
         Err(loaded) => loaded,
     };

@@ -87,6 +87,45 @@ pub struct Snapshots {
     metrics: Arc<Metrics>,
 }
 
+/// A snapshot that is written, and that nobody may rely on yet: dropped, it is removed.
+#[derive(Debug)]
+pub struct Unfinished {
+    disk: Arc<dyn Disk>,
+    file: Arc<dyn File>,
+    name: Name,
+    finished: bool,
+}
+
+impl Unfinished {
+    /// The number of its shard.
+    pub fn shard(&self) -> usize {
+        self.name.shard
+    }
+
+    /// The sequence of the record that its judge would take next.
+    pub fn next(&self) -> u64 {
+        self.name.next
+    }
+
+    /// Makes it durable, under its own name, and tells its bytes.
+    fn finish(&mut self) -> io::Result<u64> {
+        self.file.sync()?;
+        self.disk.rename(&self.name.temporary(), &self.name.to_string())?;
+        self.finished = true;
+        self.disk.sync()?;
+        self.file.size()
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.finished {
+            // One that cannot be removed now is removed at the next start.
+            let _ = self.disk.remove(&self.name.temporary());
+        }
+    }
+}
+
 impl Snapshots {
     /// Those on `disk`.
     ///
@@ -111,16 +150,30 @@ impl Snapshots {
     /// # Errors
     /// As the system tells; what was saved before stays.
     pub fn save(&self, judge: &Judge) -> io::Result<()> {
+        self.finish(self.write(judge)?)
+    }
+
+    /// Writes what a judge knows: all of [`Self::save`] that needs the judge.
+    ///
+    /// # Errors
+    /// As the system tells; what was saved before stays.
+    pub fn write(&self, judge: &Judge) -> io::Result<Unfinished> {
         let Shard { index: shard, count } = judge.shard();
-        let division = Division { since: judge.since(), count };
-        let name = Name { division, shard, next: judge.next() };
-        let temporary = format!("{name}{TEMPORARY}");
-        let written = self.write(&temporary, name, judge).and_then(|bytes| {
-            self.disk.rename(&temporary, &name.to_string())?;
-            self.disk.sync()?;
-            Ok(bytes)
-        });
-        let bytes = written.inspect_err(|_| drop(self.disk.remove(&temporary)))?;
+        let name = Name { division: Division { since: judge.since(), count }, shard, next: judge.next() };
+        let file = self.disk.create(&name.temporary())?;
+        let unfinished = Unfinished { disk: Arc::clone(&self.disk), file, name, finished: false };
+        write_blocks(&*unfinished.file, name, judge)?;
+        Ok(unfinished)
+    }
+
+    /// Makes durable what was written, and forgets older files of its shard: the rest of [`Self::save`], which waits
+    /// for the disk. Everything that its judge had derived must be durable.
+    ///
+    /// # Errors
+    /// As the system tells; what was saved before stays.
+    pub fn finish(&self, mut unfinished: Unfinished) -> io::Result<()> {
+        let bytes = unfinished.finish()?;
+        let name @ Name { division, shard, .. } = unfinished.name;
         let mut known = self.lock();
         let shards = known.entry(division).or_default();
         let files = shards.entry(shard).or_default();
@@ -140,12 +193,12 @@ impl Snapshots {
     }
 
     /// The newest good snapshots of all shards of the newest division that has one of each; where there is none, what
-    /// there is of the newest that has any. Damaged ones are counted and told of.
+    /// there is of the newest that has any. Damaged ones are counted and told of. Reads on a thread for each shard.
     pub fn load(&self) -> Vec<Option<Judge>> {
         let divisions: Vec<Division> = self.lock().keys().rev().copied().collect();
         let mut partial = Vec::new();
         for division in divisions {
-            let loaded: Vec<_> = (0..division.count).map(|shard| self.load_one(division, shard)).collect();
+            let loaded = self.load_division(division);
             if loaded.iter().all(Option::is_some) {
                 return loaded;
             }
@@ -154,6 +207,20 @@ impl Snapshots {
             }
         }
         partial
+    }
+
+    fn load_division(&self, division: Division) -> Vec<Option<Judge>> {
+        let shards: Vec<usize> =
+            self.lock().get(&division).into_iter().flatten().map(|(shard, _)| *shard).collect();
+        let mut loaded: Vec<_> = (0..division.count).map(|_| None).collect();
+        std::thread::scope(|scope| {
+            let one = |shard| (shard, scope.spawn(move || self.load_one(division, shard)));
+            let threads: Vec<_> = shards.into_iter().map(one).collect();
+            for (shard, thread) in threads {
+                loaded[shard] = thread.join().expect("what is read never panics");
+            }
+        });
+        loaded
     }
 
     fn load_one(&self, division: Division, shard: usize) -> Option<Judge> {
@@ -192,22 +259,6 @@ impl Snapshots {
     /// How often somebody asked.
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
-    }
-
-    fn write(&self, temporary: &str, name: Name, judge: &Judge) -> io::Result<u64> {
-        let file = self.disk.create(temporary)?;
-        let head = Head { name, samples_per_request: judge.samples_per_request() };
-        let head = postcard::to_stdvec(&head).expect("numbers can be written");
-        let mut outcome = file.append(MAGIC).and_then(|()| file.append(&[VERSION]));
-        outcome = outcome.and_then(|()| append_block(&*file, &head));
-        judge.engine().save(&mut |block| {
-            if outcome.is_ok() {
-                outcome = append_block(&*file, block);
-            }
-        });
-        outcome?;
-        file.sync()?;
-        file.size()
     }
 
     fn read(&self, name: Name) -> Result<Judge, Damaged> {
@@ -254,6 +305,11 @@ impl fmt::Display for Name {
 }
 
 impl Name {
+    /// What the file is called while it is written.
+    fn temporary(self) -> String {
+        format!("{self}{TEMPORARY}")
+    }
+
     fn parse(file: &str) -> Option<Self> {
         let (since, rest) = file.strip_suffix(SUFFIX)?.split_once('-')?;
         let (shard, rest) = rest.split_once("-of-")?;
@@ -295,6 +351,19 @@ fn parse(file: &dyn File) -> Result<(Head, Engine), Damaged> {
         true => Ok((head, engine)),
         false => Err(Damaged::Head),
     }
+}
+
+fn write_blocks(file: &dyn File, name: Name, judge: &Judge) -> io::Result<()> {
+    let head = Head { name, samples_per_request: judge.samples_per_request() };
+    let head = postcard::to_stdvec(&head).expect("numbers can be written");
+    let mut outcome = file.append(MAGIC).and_then(|()| file.append(&[VERSION]));
+    outcome = outcome.and_then(|()| append_block(file, &head));
+    judge.engine().save(&mut |block| {
+        if outcome.is_ok() {
+            outcome = append_block(file, block);
+        }
+    });
+    outcome
 }
 
 fn append_block(file: &dyn File, block: &[u8]) -> io::Result<()> {

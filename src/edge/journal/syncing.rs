@@ -202,14 +202,14 @@ impl Journal {
             if state.closed {
                 return false;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     fn pause_until(&self, until: Instant) {
         let mut state = self.lock();
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|_| !state.closed) {
-            let waited = self.changed.wait_timeout(state, left);
+            let waited = self.work.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }

@@ -28,8 +28,7 @@ fn journal(max_bytes: u64, readers: usize) -> Arc<Journal> {
 
 /// One that has room for everything but for so many bytes that wait for engines.
 fn narrow(waiting_max: usize, readers: usize) -> Arc<Journal> {
-    let journal = Arc::into_inner(journal(1 << 30, readers)).expect("nobody else has it");
-    Arc::new(Journal { waiting_max, ..journal })
+    Journal::in_memory_waiting(waiting_max, (1 << 30, readers), Arc::new(Metrics::new()))
 }
 
 #[test]
@@ -126,7 +125,13 @@ fn a_waiting_reader_is_woken_by_a_record_and_by_the_end() {
 #[test]
 fn nothing_is_seen_or_settled_before_it_is_synced() {
     let opened = Log::open(Arc::new(MemoryDisk::default()), options(1 << 20, SyncMode::Batch));
-    let settings = Settings { max_bytes: 1 << 20, sync: SyncMode::Batch, readers: 1, lasting: true };
+    let settings = Settings {
+        max_bytes: 1 << 20,
+        waiting_max: 1 << 20,
+        sync: SyncMode::Batch,
+        readers: 1,
+        lasting: true,
+    };
     let journal = Journal::over(opened.expect("it opens"), &settings, Arc::new(Metrics::new()));
     let journal = journal.expect("memory does not fail");
     let sequence = append(&journal, 0, 10).expect("there is room");
@@ -142,7 +147,13 @@ const FULL: Fault = Fault::Write(io::ErrorKind::StorageFull);
 /// A journal on `disk` that acknowledges what is durable, for one engine.
 fn on(disk: &FailingDisk) -> Journal {
     let opened = Log::open(Arc::new(disk.clone()), options(8 << 20, SyncMode::Batch));
-    let settings = Settings { max_bytes: 8 << 20, sync: SyncMode::Batch, readers: 1, lasting: true };
+    let settings = Settings {
+        max_bytes: 8 << 20,
+        waiting_max: 8 << 20,
+        sync: SyncMode::Batch,
+        readers: 1,
+        lasting: true,
+    };
     Journal::over(opened.expect("it opens"), &settings, Arc::new(Metrics::new())).expect("the disk is well")
 }
 

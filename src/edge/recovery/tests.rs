@@ -39,7 +39,7 @@ pub(in crate::edge) fn request(at: i64) -> Received {
 }
 
 fn settings(readers: usize) -> Settings {
-    Settings { max_bytes: 1 << 30, sync: SyncMode::Batch, readers, lasting: true }
+    Settings { max_bytes: 1 << 30, waiting_max: 1 << 30, sync: SyncMode::Batch, readers, lasting: true }
 }
 
 /// What outlives a process, and the process.

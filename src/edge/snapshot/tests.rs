@@ -74,7 +74,7 @@ fn whatever_of_a_file_is_damaged_the_older_one_is_used() {
     let name = files(&disk).into_iter().rfind(|name| name.contains("-00000-of-")).expect("it is there");
     let file = disk.open(&name).expect("it is there");
     let good = super::super::disk::read_whole(&*file, 1 << 20).expect("it is small");
-    let mut check = |bytes: &[u8], used: u64| {
+    let check = |bytes: &[u8], used: u64| {
         file.truncate(0).and_then(|()| file.append(bytes)).expect("the disk is well");
         let snapshots = on(&disk);
         assert_eq!(nexts(snapshots.load()), [Some(used), Some(2)]);
