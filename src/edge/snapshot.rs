@@ -321,9 +321,11 @@ mod tests {
     use super::*;
     use crate::edge::disk::MemoryDisk;
     use crate::edge::journal::Rules;
+    use crate::engine::monitor::{Plan, SeriesLimits};
 
     fn judge(next: u64) -> Judge {
-        let plan = crate::engine::monitor::Plan::default();
+        let limits = SeriesLimits { series_max: 1, new_series_per_second: 1, idle_eviction_ms: 1 };
+        let plan = Plan { monitors: Vec::new(), limits };
         Judge::new(0, &Rules { plan, shards: 1, samples_per_request: 9 }, next)
     }
 
