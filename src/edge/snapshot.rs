@@ -97,9 +97,9 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// Whose it is.
-    pub fn shard(&self) -> Shard {
-        Shard { index: self.name.shard, count: self.name.division.count }
+    /// The number of its shard.
+    pub fn shard(&self) -> usize {
+        self.name.shard
     }
 
     /// The sequence of the record that its judge would take next.
