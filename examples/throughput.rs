@@ -6,6 +6,9 @@
 //! with 10 labels, as Prometheus does. Times are of the thread's own CPU, and of each stage the fastest round
 //! after a warm-up counts, because machines are shared; `prost` is decoded in the same run as the yardstick.
 
+#[path = "support/workload.rs"]
+mod workload;
+
 use std::sync::Arc;
 
 use prost::Message;
@@ -13,13 +16,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Engine, Shard};
-use promantis::series::{LabelRunBuf, Sample};
+use promantis::series::Sample;
 use promantis::wire::decode::{Limits, Protocol, decode};
 use promantis::wire::encode::RequestBuilder;
 use promantis::wire::{prompb, snappy};
+use workload::{STEP_MS, bodies, label_runs};
 
 const REQUEST_SERIES: usize = 2000;
-const STEP_MS: i64 = 15_000;
 /// Rounds before the clock counts: the windows of the detectors fill.
 const WARM_UP: i64 = 64;
 
@@ -65,45 +68,6 @@ fn resident_bytes() -> usize {
     kib * 1024
 }
 
-/// Label runs of `count` series with ten labels, about 320 bytes each.
-fn label_runs(count: usize) -> Vec<Box<[u8]>> {
-    let run = |number: usize| {
-        let instance = format!("10.0.{}.{}:9100", number / 250 % 250, number % 250);
-        let pod = format!("checkout-service-7d9f8b6c5d-{number:06}");
-        let labels: LabelRunBuf = [
-            ("__name__", "http_server_request_duration_seconds_last"),
-            ("cluster", "production-eu-west-1"),
-            ("container", "checkout-service"),
-            ("endpoint", "http-metrics"),
-            ("instance", instance.as_str()),
-            ("job", "kubernetes-pods-checkout"),
-            ("method", "POST"),
-            ("namespace", "payments-and-billing"),
-            ("pod", pod.as_str()),
-            ("status", "200"),
-        ]
-        .into_iter()
-        .collect();
-        labels.encode()
-    };
-    (0..count).map(run).collect()
-}
-
-/// The compressed requests of one round.
-fn bodies(runs: &[Box<[u8]>], round: i64) -> Vec<Vec<u8>> {
-    let request = |(chunk, series): (usize, &[Box<[u8]>])| {
-        let mut builder = RequestBuilder::new();
-        for (index, run) in series.iter().enumerate() {
-            let number = (chunk * REQUEST_SERIES + index) as i64;
-            let noise = (number.wrapping_mul(2_654_435_761) ^ round.wrapping_mul(40_503)).rem_euclid(1000);
-            let value = 100.0 + noise as f64 / 100.0;
-            builder.push(&[run], Sample { timestamp: round * STEP_MS, value });
-        }
-        snappy::compress(&builder.finish())
-    };
-    runs.chunks(REQUEST_SERIES).enumerate().map(request).collect()
-}
-
 fn unpack(body: &[u8]) -> Vec<u8> {
     snappy::decompress(body, 32 << 20).expect("the request was made here")
 }
@@ -120,7 +84,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut engine = Engine::new(Shard { index: 0, count: 1 }, Arc::clone(&plan));
     let mut whole = Egress { builder: Some(RequestBuilder::new()), bytes: 0 };
     for round in 0..WARM_UP + rounds {
-        let bodies = bodies(&runs, round);
+        let bodies = bodies(&runs, REQUEST_SERIES, round, round * STEP_MS);
         let measured = round >= WARM_UP;
         let emit = measured && round % 2 == 0;
         if measured {

@@ -96,6 +96,8 @@ fn start_log(arguments: &Arguments) -> Result<(), String> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // Where the log itself cannot be written, as on a full disk, to say so there would end a thread.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match arguments.log_format {
         LogFormat::Text => log.init(),

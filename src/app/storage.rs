@@ -8,7 +8,7 @@ use anyhow::Context;
 use crate::config::Config;
 use crate::edge::clock::unix_ms;
 use crate::edge::disk::{Disk, Folder, Locked, MemoryDisk};
-use crate::edge::journal::{Journal, Rules, Settings, Syncing};
+use crate::edge::journal::{Journal, Rules, Settings, Syncing, WAITING_BYTES_MAX};
 use crate::edge::judge::Judge;
 use crate::edge::limits::{Place, SyncMode};
 use crate::edge::recent::Recent;
@@ -43,6 +43,7 @@ impl Storage {
         let lasting = locked.is_some();
         let settings = Settings {
             max_bytes: config.journal.max_bytes,
+            waiting_max: WAITING_BYTES_MAX,
             sync: if lasting { config.journal.sync } else { SyncMode::Never },
             readers: rules.shards(),
             lasting,

@@ -1,5 +1,7 @@
 //! Files behind a trait, so that memory, or a disk that loses power, can stand in for a folder.
 
+#[cfg(test)]
+pub(crate) mod failing;
 mod folder;
 mod memory;
 

@@ -88,10 +88,10 @@ pub enum LogError {
 pub struct Log {
     disk: Arc<dyn Disk>,
     options: Options,
-    /// Held while the last segment is synced, and taken before `state`: an error of the disk is told once, and
-    /// whoever syncs next would take what was lost for durable.
-    syncing: Mutex<()>,
     state: Mutex<State>,
+    /// Held while something is made durable, and taken before the state. A system tells of an error once: whoever
+    /// syncs beside one who fails would take for durable what is lost.
+    syncing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -111,6 +111,8 @@ struct State {
     tail_bytes: usize,
     /// Whether the last segment cannot be written to any more.
     broken: bool,
+    /// Bytes that did not fit when it broke.
+    refused: usize,
     /// Whether the last segment was found on the disk: what another process wrote last may be seen and yet not
     /// be durable, even after a sync, if one of that process failed.
     is_found: bool,
@@ -216,7 +218,7 @@ impl Log {
             return Err(LogError::Broken);
         }
         if state.is_found {
-            return Ok(self.go_on(&mut state, checkpoint, |_| true)?);
+            return Ok(self.go_on(&mut state, |_| checkpoint.to_vec(), |_| true)?);
         }
         if let Err(error) = state.segments.back().map_or(Ok(()), Segment::finish) {
             state.broken = true;
@@ -228,28 +230,43 @@ impl Log {
         state.begin_segment(&*self.disk, next, checkpoint, &[]).map_err(LogError::from)
     }
 
-    /// Begins anew after an error: a new segment with `checkpoint` and with those records that are not known to
-    /// be durable and that `keep` wants; the others are forgotten.
+    /// Leaves out all sequences below `sequence`: they were used, and what had them is lost. Before [`Self::roll`].
+    pub fn pass_to(&self, sequence: u64) {
+        let mut state = self.lock();
+        state.next = state.next.max(sequence);
+    }
+
+    /// Begins anew after an error: a new segment with those records that are not known to be durable and that `keep`
+    /// wants; the others are forgotten. `checkpoint` is told the sequence from which on that is so.
     ///
     /// # Errors
-    /// The system's; the log is then as before.
-    pub fn heal(&self, checkpoint: &[u8], keep: impl Fn(&Record) -> bool) -> io::Result<()> {
+    /// The system's, also where there is no room yet for what did not fit; the log is then as before.
+    pub fn heal(
+        &self,
+        checkpoint: impl FnOnce(u64) -> Vec<u8>,
+        keep: impl Fn(&Record) -> bool,
+    ) -> io::Result<()> {
         let _syncing = self.lock_syncing();
         self.go_on(&mut self.lock(), checkpoint, keep)
     }
 
-    fn go_on(&self, state: &mut State, checkpoint: &[u8], keep: impl Fn(&Record) -> bool) -> io::Result<()> {
+    fn go_on(
+        &self,
+        state: &mut State,
+        checkpoint: impl FnOnce(u64) -> Vec<u8>,
+        keep: impl Fn(&Record) -> bool,
+    ) -> io::Result<()> {
         let durable = state.durable;
         // Only so that the old segment holds less that is superseded; often this fails as all else did.
         let _ = state.segments.back().map(Segment::finish);
         let at_risk = state.tail.partition_point(|record| record.head.sequence < durable);
         let kept: Vec<Record> = state.tail.range(at_risk..).filter(|record| keep(record)).cloned().collect();
-        state.begin_segment(&*self.disk, durable, checkpoint, &kept)?;
+        state.begin_segment(&*self.disk, durable, &checkpoint(durable), &kept)?;
         state.tail.truncate(at_risk);
         state.tail.extend(kept);
         state.tail_bytes = state.tail.iter().map(|record| record.payload.len()).sum();
         state.durable = state.next;
-        (state.broken, state.is_found) = (false, false);
+        (state.broken, state.is_found, state.refused) = (false, false, 0);
         state.forget(self.options.tail_bytes);
         Ok(())
     }
@@ -354,6 +371,7 @@ impl State {
         let segment = self.segments.back_mut().ok_or(LogError::Broken)?;
         if let Err(error) = segment.file.append(bytes) {
             self.broken = true;
+            self.refused = bytes.len();
             return Err(error.into());
         }
         segment.wrote(sequence, bytes.len() as u64);
@@ -386,12 +404,17 @@ impl State {
             frame::encode(&record.head, &[&record.payload], &mut bytes);
             segment.wrote(record.head.sequence, (bytes.len() - before) as u64);
         }
-        let written = segment.file.append(&bytes).and_then(|()| segment.file.sync());
+        let written = segment.file.append(&bytes).and_then(|()| segment.make_room(self.refused));
+        let written = written.and_then(|()| segment.file.sync());
         let named = written.and_then(|()| disk.rename(&temporary, &name)).and_then(|()| disk.sync());
         if let Err(error) = named {
             // What is left of it has nothing that another segment lacks.
             let _ = disk.remove(&temporary).or_else(|_| disk.remove(&name));
             return Err(error);
+        }
+        // Those of which nothing is left that counts: starts that end at once would make more and more of them.
+        while let Some(superseded) = self.segments.pop_back_if(|last| last.first >= first) {
+            let _ = disk.remove(&file_name(superseded.number));
         }
         self.segments.push_back(segment);
         self.broken = false;
@@ -422,6 +445,16 @@ impl Segment {
             self.marks.push((sequence, self.size));
         }
         self.size += bytes;
+    }
+
+    /// Makes sure that so many bytes would fit. Else a log on a full disk would heal and break again and again, each
+    /// time with one more file.
+    fn make_room(&self, bytes: usize) -> io::Result<()> {
+        if bytes > 0 {
+            self.file.append(&vec![0; bytes])?;
+            self.file.truncate(self.size)?;
+        }
+        Ok(())
     }
 
     /// Cuts what a crash left torn behind its records, and makes the rest durable.

@@ -74,6 +74,9 @@ pub enum RecoveryError {
     /// The new rules cannot be written.
     #[error("write the rules into the journal: {0}")]
     Rules(String),
+    /// What is derived again cannot be written.
+    #[error("write into the journal what is derived again: the disk does not take it")]
+    Incomplete,
 }
 
 /// Opens what is on `disk`, takes again what has to be, and puts `wanted` in force.
@@ -97,7 +100,8 @@ pub fn recover(
     let mut report = Report { last_arrival, ..Report::default() };
     let mut judges = match &recorded {
         Some(recorded) => {
-            let judges = begin_with(&journal, snapshots, (oldest.as_deref(), recorded), &mut report)?;
+            let loaded = load(snapshots, recorded.shards(), replaying);
+            let judges = begin_with(&journal, loaded, (oldest.as_deref(), recorded), &mut report)?;
             // Nobody heals the journal yet: an error of the disk is one of the start.
             journal.abandon();
             let judges = replay(&journal, judges, (journal.end(), replaying), &mut report)?;
@@ -116,20 +120,33 @@ pub fn recover(
         let appended = journal.append_rules(now, Arc::new(wanted.clone()));
         appended.map_err(|full| RecoveryError::Rules(full.to_string()))?;
     }
+    if journal.is_incomplete() {
+        return Err(RecoveryError::Incomplete);
+    }
     journal.sync()?;
     report.took = begin.elapsed();
     Ok(Recovered { journal, judges, report })
 }
 
-/// Judges from snapshots, or empty ones at the oldest record that is left.
+/// For each shard what its newest good snapshot says, if it has one.
+fn load(snapshots: &Snapshots, count: usize, replaying: &Replaying) -> Vec<Option<Judge>> {
+    if let Replaying::Here = replaying {
+        return (0..count).map(|shard| snapshots.load(shard, count)).collect();
+    }
+    std::thread::scope(|scope| {
+        let one = |shard| scope.spawn(move || snapshots.load(shard, count));
+        let threads: Vec<_> = (0..count).map(one).collect();
+        threads.into_iter().map(|thread| thread.join().expect("what is read never panics")).collect()
+    })
+}
+
+/// Judges from what was loaded, or empty ones at the oldest record that is left.
 fn begin_with(
     journal: &Journal,
-    snapshots: &Snapshots,
+    loaded: Vec<Option<Judge>>,
     (oldest, recorded): (Option<&Rules>, &Rules),
     report: &mut Report,
 ) -> io::Result<Vec<Judge>> {
-    let loaded: Vec<_> =
-        (0..recorded.shards()).map(|shard| snapshots.load(shard, recorded.shards())).collect();
     let first = journal.first();
     report.without_snapshot = loaded.iter().filter(|judge| judge.is_none() && first > 0).count();
     if let Some(judges) = loaded.iter().map(Option::as_ref).collect::<Option<Vec<_>>>()

@@ -14,7 +14,7 @@ use super::journal::{Entry, Journal, Record};
 use super::judge::{Judge, Tally};
 use super::recent::Recent;
 use super::send::Targets;
-use super::snapshot::Snapshots;
+use super::snapshot::{Snapshots, Unfinished};
 use super::telemetry::{Metrics, count};
 
 /// A last snapshot is left out where one took longer than this: a stop must not take long, and the journal has it
@@ -155,7 +155,8 @@ impl Worker {
     }
 }
 
-/// Saves what one judge knows, in its time.
+/// Saves what one judge knows, in its time. The judge stands still while that is written, not while it is made
+/// durable.
 struct Saver {
     saving: Saving,
     due: Instant,
@@ -163,18 +164,27 @@ struct Saver {
     saved: Option<u64>,
     asked: u64,
     took: Duration,
+    /// Makes the last one durable.
+    finishing: Option<JoinHandle<Finished>>,
 }
+
+/// Up to which record a judge is saved, if that went well, and how long it took.
+type Finished = (Option<u64>, Duration);
 
 impl Saver {
     fn new(saving: Saving, judge: &Judge) -> Self {
         let shard = judge.shard();
         // The first time one after the other, so that they do not all stand still at once.
         let first = saving.interval.mul_f64((shard.index + 1) as f64 / shard.count as f64);
-        let asked = saving.snapshots.asked();
-        Self { due: Instant::now() + first, saved: None, asked, took: Duration::ZERO, saving }
+        let (due, asked) = (Instant::now() + first, saving.snapshots.asked());
+        Self { due, saved: None, asked, took: Duration::ZERO, finishing: None, saving }
     }
 
     fn save_if_due(&mut self, judge: &Judge, around: &Surroundings) {
+        if self.finishing.as_ref().is_some_and(|finishing| !finishing.is_finished()) {
+            return;
+        }
+        self.wait();
         let asked = self.saving.snapshots.asked();
         if Instant::now() >= self.due || asked != self.asked {
             self.asked = asked;
@@ -183,27 +193,61 @@ impl Saver {
     }
 
     fn save_at_last(&mut self, judge: &Judge, around: &Surroundings) {
+        self.wait();
         if self.took < LAST_SNAPSHOT_MAX && self.saved != Some(judge.next()) {
             self.save(judge, around);
+            self.wait();
+        }
+    }
+
+    /// Waits until the last one is durable.
+    fn wait(&mut self) {
+        if let Some(finishing) = self.finishing.take() {
+            let (saved, took) = finishing.join().expect("files do not panic");
+            self.saved = saved.or(self.saved);
+            self.took = took;
         }
     }
 
     fn save(&mut self, judge: &Judge, around: &Surroundings) {
         let begin = Instant::now();
-        // What was derived of the records that a start will not take again has to be there then.
-        let saved = around.journal.sync().map_err(|error| error.to_string());
-        let saved = saved.and_then(|()| self.saving.snapshots.save(judge).map_err(|error| error.to_string()));
-        self.took = begin.elapsed();
         self.due = begin + self.saving.interval;
-        match saved {
-            Ok(()) => {
-                self.saved = Some(judge.next());
-                around.metrics.snapshot_last_success_timestamp.set(unix_ms() / 1000);
-            }
+        let shard = judge.shard().index;
+        let written = self.saving.snapshots.write(judge).and_then(|unfinished| {
+            let (snapshots, around) = (Arc::clone(&self.saving.snapshots), around.clone());
+            let finish = move || (finish(&snapshots, unfinished, &around), begin.elapsed());
+            std::thread::Builder::new().name(format!("snapshot-{shard}")).spawn(finish)
+        });
+        match written {
+            Ok(finishing) => self.finishing = Some(finishing),
             Err(error) => {
-                count(&around.metrics.journal_errors, "operation", "snapshot", 1);
-                tracing::warn!(shard = judge.shard().index, error, "a snapshot could not be saved");
+                self.took = begin.elapsed();
+                not_saved(shard, &error, around);
             }
         }
     }
+}
+
+/// Makes a snapshot durable, and tells up to which record the judge is saved then.
+fn finish(snapshots: &Snapshots, unfinished: Unfinished, around: &Surroundings) -> Option<u64> {
+    let (shard, next) = (unfinished.shard().index, unfinished.next());
+    // What was derived of the records that a start will not take again has to be there then.
+    let saved = around.journal.sync().map_err(|error| error.to_string());
+    let complete = || (!around.journal.is_incomplete()).then_some(());
+    let saved = saved.and_then(|()| complete().ok_or_else(|| "the journal is incomplete".to_owned()));
+    match saved.and_then(|()| snapshots.finish(unfinished).map_err(|error| error.to_string())) {
+        Ok(()) => {
+            around.metrics.snapshot_last_success_timestamp.set(unix_ms() / 1000);
+            Some(next)
+        }
+        Err(error) => {
+            not_saved(shard, &error, around);
+            None
+        }
+    }
+}
+
+fn not_saved(shard: usize, error: &dyn std::fmt::Display, around: &Surroundings) {
+    count(&around.metrics.journal_errors, "operation", "snapshot", 1);
+    tracing::warn!(shard, %error, "a snapshot could not be saved");
 }

@@ -60,6 +60,54 @@ pub struct Snapshots {
     metrics: Arc<Metrics>,
 }
 
+/// A snapshot that is written, and that nobody may rely on yet: dropped, it is removed.
+#[derive(Debug)]
+pub struct Unfinished {
+    disk: Arc<dyn Disk>,
+    file: Arc<dyn File>,
+    shard: Shard,
+    next: u64,
+    finished: bool,
+}
+
+impl Unfinished {
+    /// Whose it is.
+    pub fn shard(&self) -> Shard {
+        self.shard
+    }
+
+    /// The sequence of the record that its judge would take next.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    fn name(&self) -> String {
+        file_name(self.shard.index, self.shard.count, self.next)
+    }
+
+    fn temporary(&self) -> String {
+        self.name() + TEMPORARY
+    }
+
+    /// Makes it durable, under its own name, and tells its bytes.
+    fn finish(&mut self) -> io::Result<u64> {
+        self.file.sync()?;
+        self.disk.rename(&self.temporary(), &self.name())?;
+        self.finished = true;
+        self.disk.sync()?;
+        self.file.size()
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.finished {
+            // One that cannot be removed now is removed at the next start.
+            let _ = self.disk.remove(&self.temporary());
+        }
+    }
+}
+
 impl Snapshots {
     /// Those on `disk`.
     ///
@@ -83,18 +131,32 @@ impl Snapshots {
     /// # Errors
     /// As the system tells; what was saved before stays.
     pub fn save(&self, judge: &Judge) -> io::Result<()> {
-        let Shard { index, count } = judge.shard();
-        let name = file_name(index, count, judge.next());
-        let temporary = format!("{name}{TEMPORARY}");
-        let written = self.write(&temporary, judge).and_then(|bytes| {
-            self.disk.rename(&temporary, &name)?;
-            self.disk.sync()?;
-            Ok(bytes)
-        });
-        let bytes = written.inspect_err(|_| drop(self.disk.remove(&temporary)))?;
+        self.finish(self.write(judge)?)
+    }
+
+    /// Writes what a judge knows: all of [`Self::save`] that needs the judge.
+    ///
+    /// # Errors
+    /// As the system tells; what was saved before stays.
+    pub fn write(&self, judge: &Judge) -> io::Result<Unfinished> {
+        let (shard, next) = (judge.shard(), judge.next());
+        let file = self.disk.create(&(file_name(shard.index, shard.count, next) + TEMPORARY))?;
+        let unfinished = Unfinished { disk: Arc::clone(&self.disk), file, shard, next, finished: false };
+        write_blocks(&*unfinished.file, judge)?;
+        Ok(unfinished)
+    }
+
+    /// Makes durable what was written, and forgets older files of its shard: the rest of [`Self::save`], which waits
+    /// for the disk. Everything that its judge had derived must be durable.
+    ///
+    /// # Errors
+    /// As the system tells; what was saved before stays.
+    pub fn finish(&self, mut unfinished: Unfinished) -> io::Result<()> {
+        let bytes = unfinished.finish()?;
+        let Shard { index, count } = unfinished.shard;
         let mut known = self.lock();
         let files = known.entry((count, index)).or_default();
-        files.insert(judge.next(), bytes);
+        files.insert(unfinished.next, bytes);
         while files.len() > KEPT
             && let Some((oldest, _)) = files.pop_first()
         {
@@ -140,23 +202,6 @@ impl Snapshots {
     /// How often somebody asked.
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
-    }
-
-    fn write(&self, name: &str, judge: &Judge) -> io::Result<u64> {
-        let file = self.disk.create(name)?;
-        let Shard { index, count } = judge.shard();
-        let (next, samples_per_request) = (judge.next(), judge.samples_per_request());
-        let head = Head { shard: index, count, next, samples_per_request };
-        let head = postcard::to_stdvec(&head).expect("numbers can be written");
-        let mut outcome = file.append(MAGIC).and_then(|()| append_block(&*file, &head));
-        judge.engine().save(&mut |block| {
-            if outcome.is_ok() {
-                outcome = append_block(&*file, block);
-            }
-        });
-        outcome?;
-        file.sync()?;
-        file.size()
     }
 
     fn read(&self, shard: usize, count: usize, next: u64) -> Result<Judge, Damaged> {
@@ -211,6 +256,20 @@ fn parse_name(name: &str) -> Option<(usize, usize, u64)> {
     Some((shard.parse().ok()?, count.parse().ok()?, next.parse().ok()?))
 }
 
+fn write_blocks(file: &dyn File, judge: &Judge) -> io::Result<()> {
+    let Shard { index, count } = judge.shard();
+    let (next, samples_per_request) = (judge.next(), judge.samples_per_request());
+    let head = Head { shard: index, count, next, samples_per_request };
+    let head = postcard::to_stdvec(&head).expect("numbers can be written");
+    let mut outcome = file.append(MAGIC).and_then(|()| append_block(file, &head));
+    judge.engine().save(&mut |block| {
+        if outcome.is_ok() {
+            outcome = append_block(file, block);
+        }
+    });
+    outcome
+}
+
 fn append_block(file: &dyn File, block: &[u8]) -> io::Result<()> {
     let length = u32::try_from(block.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     let mut framed = Vec::with_capacity(8 + block.len());
@@ -254,5 +313,35 @@ impl Iterator for Blocks<'_> {
         read_exact(self.file, self.offset + 8, &mut block).ok()?;
         self.offset += 8 + u64::from(length);
         (crc32c::crc32c(&block).to_le_bytes() == *crc).then_some(block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::disk::MemoryDisk;
+    use crate::edge::journal::Rules;
+    use crate::engine::monitor::{Plan, SeriesLimits};
+
+    fn judge(next: u64) -> Judge {
+        let limits = SeriesLimits { series_max: 9, new_series_per_second: 9, idle_eviction_ms: 1000 };
+        let plan = Plan { monitors: Vec::new(), limits };
+        Judge::new(0, &Rules { plan, shards: 1, samples_per_request: 9 }, next)
+    }
+
+    #[test]
+    fn what_is_written_counts_once_it_is_finished_and_is_gone_if_it_never_is() {
+        let disk = Arc::new(MemoryDisk::default());
+        let names = || disk.list().expect("memory does not fail");
+        let snapshots = Snapshots::on(Arc::clone(&disk) as Arc<dyn Disk>, Arc::new(Metrics::new()));
+        let snapshots = snapshots.expect("memory does not fail");
+        drop(snapshots.write(&judge(5)).expect("memory does not fail"));
+        assert_eq!(names(), [""; 0]);
+        let unfinished = snapshots.write(&judge(7)).expect("memory does not fail");
+        assert!(snapshots.load(0, 1).is_none());
+        assert!(names().iter().all(|name| name.ends_with(TEMPORARY)));
+        snapshots.finish(unfinished).expect("memory does not fail");
+        assert_eq!(snapshots.load(0, 1).map(|judge| judge.next()), Some(7));
+        assert_eq!(names(), [file_name(0, 1, 7)]);
     }
 }

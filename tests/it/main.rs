@@ -5,6 +5,7 @@ mod conformance;
 mod decoder;
 mod demo;
 mod detectors;
+mod forward;
 mod ha;
 mod history;
 mod live;

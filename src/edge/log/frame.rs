@@ -13,6 +13,9 @@ pub(super) const HEAD_BYTES: usize = 40;
 /// Longest payload, and longest checkpoint.
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 
+/// Highest sequence that is read. No log gets so far, and whoever goes on behind it has room to count.
+const SEQUENCE_MAX: u64 = u64::MAX >> 1;
+
 const MARKER: [u8; 4] = [0xF5, b'R', b'e', b'c'];
 const MAGIC: &[u8; 8] = b"prmlog\x00\x01";
 
@@ -92,6 +95,9 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed<'_> {
         stream: u16::from_le_bytes(fields.take()),
         kind: fields.take::<1>()[0],
     };
+    if head.sequence > SEQUENCE_MAX {
+        return Parsed::Bad;
+    }
     Parsed::Good(head, &bytes[RECORD_BYTES..total], total)
 }
 
@@ -170,7 +176,10 @@ pub(super) fn parse_segment(bytes: &[u8]) -> SegmentHead<'_> {
             let (first, next) = (u64::from_le_bytes(fields.take()), u64::from_le_bytes(fields.take()));
             let arrival = i64::from_le_bytes(fields.take());
             let checkpoint = &bytes[HEAD_BYTES..HEAD_BYTES + length];
-            SegmentHead::Good(SegmentStart { first, next, arrival, checkpoint })
+            match first.max(next) > SEQUENCE_MAX {
+                true => SegmentHead::Bad,
+                false => SegmentHead::Good(SegmentStart { first, next, arrival, checkpoint }),
+            }
         }
         false => SegmentHead::Bad,
     }
@@ -215,6 +224,20 @@ mod tests {
                 assert!(!matches!(parse(&flipped), Parsed::Good(..)), "byte {at}, bit {bit}");
             }
             assert!(!matches!(parse(&bytes[..at]), Parsed::Good(..)), "cut at {at}");
+        }
+    }
+
+    /// A start counted on from the highest number there is, and overflowed; found by fuzzing.
+    #[test]
+    fn a_sequence_that_cannot_be_counted_on_from_is_no_record_and_begins_no_segment() {
+        let is_record = |sequence| {
+            let mut bytes = Vec::new();
+            encode(&head(sequence), &[b"payload"], &mut bytes);
+            matches!(parse(&bytes), Parsed::Good(..))
+        };
+        let is_segment = |first| parse_segment(&encode_segment(first, 0, b"")) != SegmentHead::Bad;
+        for (sequence, expected) in [(SEQUENCE_MAX, true), (SEQUENCE_MAX + 1, false), (u64::MAX, false)] {
+            assert_eq!((is_record(sequence), is_segment(sequence)), (expected, expected), "{sequence}");
         }
     }
 

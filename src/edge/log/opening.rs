@@ -75,6 +75,7 @@ impl Log {
                     tail: VecDeque::new(),
                     tail_bytes: 0,
                     broken: false,
+                    refused: 0,
                     is_found: true,
                     scratch: Vec::new(),
                     strays: made.into_iter().map(super::temporary_name).collect(),

@@ -30,13 +30,13 @@ pub(crate) struct TestServer {
 /// What a test says differently.
 pub(crate) struct Settings {
     pub(crate) limits: ReceiveLimits,
-    pub(crate) journal_bytes: u64,
+    pub(crate) waiting_bytes: usize,
     pub(crate) reload: Reload,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { limits: ReceiveLimits::default(), journal_bytes: 1 << 30, reload: Arc::new(|| Ok(())) }
+        Self { limits: ReceiveLimits::default(), waiting_bytes: 1 << 30, reload: Arc::new(|| Ok(())) }
     }
 }
 
@@ -52,7 +52,7 @@ impl TestServer {
             .build()
             .expect("a runtime starts");
         let metrics = Arc::new(Metrics::new());
-        let journal = Journal::in_memory(settings.journal_bytes, 1, Arc::clone(&metrics));
+        let journal = Journal::in_memory_waiting(settings.waiting_bytes, (1 << 30, 1), Arc::clone(&metrics));
         let receiver = Receiver::new(settings.limits.clone(), Arc::clone(&journal), Arc::clone(&metrics));
         let routes = Routes::new(receiver, Arc::clone(&metrics), settings.reload).with_query(
             "/api/v1/echo",
