@@ -102,11 +102,7 @@ pub fn recover(
         Some(recorded) => {
             let loaded = load(snapshots, recorded.shards(), replaying);
             let judges = begin_with(&journal, loaded, (oldest.as_deref(), recorded), &mut report)?;
-            // Nobody heals the journal yet: an error of the disk is one of the start.
-            journal.abandon();
-            let judges = replay(&journal, judges, (journal.end(), replaying), &mut report)?;
-            journal.resume()?;
-            judges
+            replay(&journal, judges, (journal.end(), replaying), &mut report)?
         }
         None => (0..wanted.shards()).map(|shard| Judge::new(shard, wanted, journal.end())).collect(),
     };

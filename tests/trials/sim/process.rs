@@ -64,8 +64,6 @@ impl Process {
         if report.unreadable > 0 || report.without_snapshot > 0 {
             return Err(format!("recovery found {report:?}"));
         }
-        // Nobody heals the disk while this thread waits for it.
-        journal.abandon();
         let lanes = setup.targets.iter().enumerate().flat_map(|(target, name)| {
             let journal = &journal;
             (0..setup.rules.shards).map(move |stream| Lane::start(journal, (target, name), stream))
