@@ -329,16 +329,6 @@ impl Journal {
         self.lock().incomplete
     }
 
-    /// Waits for the disk again, after [`Self::abandon`].
-    ///
-    /// # Errors
-    /// When the disk failed meanwhile: something that was derived may be missing.
-    pub(super) fn resume(&self) -> Result<(), LogError> {
-        let mut state = self.lock();
-        state.abandoned = false;
-        if state.broken.is_some() { Err(LogError::Broken) } else { Ok(()) }
-    }
-
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
         self.lock().closed

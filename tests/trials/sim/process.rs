@@ -69,8 +69,6 @@ impl Process {
         if report.unreadable > 0 || report.without_snapshot > 0 {
             return Err(format!("recovery found {report:?}"));
         }
-        // Nobody heals the disk while this thread waits for it.
-        journal.abandon();
         let lanes = setup.targets.iter().enumerate().flat_map(|(target, name)| {
             let journal = &journal;
             (0..setup.rules.shards).map(move |stream| Lane::start(journal, (target, name), stream))
@@ -105,9 +103,16 @@ impl Process {
 
     /// Everything in the log that engines take.
     pub(crate) fn inputs(&self) -> Result<Vec<Record>, String> {
-        let mut reader = Reader::default();
-        let next = || self.journal.read_log(&mut reader, u64::MAX, is_input).transpose();
-        std::iter::from_fn(next).collect::<Result<_, _>>().map_err(|error| error.to_string())
+        let (mut reader, mut inputs, mut errors) = (Reader::default(), Vec::new(), 0);
+        loop {
+            match self.journal.read_log(&mut reader, u64::MAX, is_input) {
+                Ok(Some(record)) => inputs.push(record),
+                Ok(None) => return Ok(inputs),
+                // A disk that fails now and then can be asked again.
+                Err(error) if errors > 100 => return Err(format!("the journal cannot be read: {error}")),
+                Err(_) => errors += 1,
+            }
+        }
     }
 
     /// Below which sequence everything may be judged.
