@@ -151,8 +151,13 @@ fn open(
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Recovered> {
     let disk = Folder::make(&folder.join("journal"))?;
-    let settings =
-        Settings { max_bytes: 2 << 30, sync: SyncMode::Batch, readers: rules.shards(), lasting: true };
+    let settings = Settings {
+        max_bytes: 2 << 30,
+        waiting_max: promantis::edge::journal::WAITING_BYTES_MAX,
+        sync: SyncMode::Batch,
+        readers: rules.shards(),
+        lasting: true,
+    };
     let around = (&Replaying::Threads(Recent::new(rules.shards())), metrics);
     Ok(recover(Arc::new(disk), snapshots, &settings, (rules, BEGIN_MS), around)?)
 }

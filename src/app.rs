@@ -111,7 +111,6 @@ impl App {
         let keeper = Keeper {
             around: around.clone(),
             snapshots: saving.map(|saving| saving.snapshots),
-            shards,
             max_age: config.journal.max_age,
         };
         let (server, reloader) = serve(config, source, &around, shards as u16).await?;

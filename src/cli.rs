@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod replay;
 mod scrape;
 mod serve;
 
@@ -49,6 +50,8 @@ enum Command {
     Scrape(scrape::Options),
     /// See it work: weeks of made-up metrics with faults, through the real road, in seconds.
     Demo(demo::Options),
+    /// Judge a journal anew, by the same rules or by others, and compare.
+    Replay(replay::Options),
 }
 
 /// Why a command ended without doing its work.
@@ -80,6 +83,7 @@ pub fn run() -> ExitCode {
         Command::Check(options) => check::run(&options),
         Command::Scrape(options) => scrape::run(options),
         Command::Demo(options) => demo::run(options),
+        Command::Replay(options) => replay::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,6 +100,8 @@ fn start_log(arguments: &Arguments) -> Result<(), String> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // Where the log itself cannot be written, as on a full disk, to say so there would end a thread.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match arguments.log_format {
         LogFormat::Text => log.init(),

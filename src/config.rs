@@ -121,11 +121,14 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 fn check(text: &str, around: Around<'_>) -> Result<Config, Vec<ConfigError>> {
-    let node = reader::load(text).map_err(|error| vec![error])?;
+    let lines = text.split('\n').count();
+    // The parser says of what is missing at the end that it is missing behind the last line.
+    let within = |error: ConfigError| ConfigError { line: error.line.min(lines), ..error };
+    let node = reader::load(text).map_err(|error| vec![within(error)])?;
     let problems = Problems::default();
     let config = whole(&Place::top(&node, &problems), around);
     let errors = problems.into_sorted();
-    if errors.is_empty() { Ok(config) } else { Err(errors) }
+    if errors.is_empty() { Ok(config) } else { Err(errors.into_iter().map(within).collect()) }
 }
 
 fn whole(top: &Place<'_>, Around { base, prometheus_url }: Around<'_>) -> Config {

@@ -15,7 +15,6 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) struct Keeper {
     pub(super) around: Surroundings,
     pub(super) snapshots: Option<Arc<Snapshots>>,
-    pub(super) shards: usize,
     pub(super) max_age: Duration,
 }
 
@@ -49,7 +48,7 @@ impl Keeper {
             return journal.hold(None);
         };
         if let Some(snapshots) = &self.snapshots
-            && snapshots.needed(self.shards) < before
+            && snapshots.needed() < before
         {
             snapshots.ask();
         }
@@ -59,7 +58,7 @@ impl Keeper {
     }
 
     fn trim(&self) {
-        let needed = self.snapshots.as_ref().map_or(u64::MAX, |snapshots| snapshots.needed(self.shards));
+        let needed = self.snapshots.as_ref().map_or(u64::MAX, |snapshots| snapshots.needed());
         self.around.journal.trim(needed);
     }
 }

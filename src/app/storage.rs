@@ -8,7 +8,7 @@ use anyhow::Context;
 use crate::config::Config;
 use crate::edge::clock::unix_ms;
 use crate::edge::disk::{Disk, Folder, Locked, MemoryDisk};
-use crate::edge::journal::{Journal, Rules, Settings, Syncing};
+use crate::edge::journal::{Journal, Rules, Settings, Syncing, WAITING_BYTES_MAX};
 use crate::edge::judge::Judge;
 use crate::edge::limits::{Place, SyncMode};
 use crate::edge::recent::Recent;
@@ -43,6 +43,7 @@ impl Storage {
         let lasting = locked.is_some();
         let settings = Settings {
             max_bytes: config.journal.max_bytes,
+            waiting_max: WAITING_BYTES_MAX,
             sync: if lasting { config.journal.sync } else { SyncMode::Never },
             readers: rules.shards(),
             lasting,
@@ -93,6 +94,12 @@ fn tell(report: &Report) {
     tracing::info!(replayed, took_ms = took.as_millis() as u64, "the journal is open");
     if *unreadable > 0 {
         tracing::warn!(records = unreadable, "records of the journal cannot be read and were passed over");
+    }
+    if report.lost > 0 {
+        tracing::warn!(
+            records = report.lost,
+            "the journal has lost its newest records, which a snapshot had seen"
+        );
     }
     if report.without_snapshot > 0 {
         let shards = report.without_snapshot;

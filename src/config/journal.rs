@@ -27,7 +27,7 @@ pub(super) fn read(place: &Place<'_>, base: &Path, decoded_bytes_max: usize) -> 
         sync: place.get("sync").read(|text| monitors::one_of("mode", text, &SYNC_MODES)),
         snapshot_interval: place
             .get("snapshot_interval")
-            .read(|text| units::duration_from(text, Duration::from_secs(1), "1s")),
+            .read(|text| units::duration_from(text, Duration::from_millis(100), "100ms")),
     }
 }
 

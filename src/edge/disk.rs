@@ -106,3 +106,6 @@ pub fn read_whole(file: &dyn File, bytes_max: u64) -> io::Result<Vec<u8>> {
     bytes.truncate(read);
     Ok(bytes)
 }
+
+#[cfg(test)]
+pub(crate) mod failing;

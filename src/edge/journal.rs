@@ -34,8 +34,8 @@ use syncing::Settling;
 pub use syncing::{Syncing, Unsettled};
 use waiting::Waiting;
 
-/// Bytes of decoded requests that may wait for engines.
-const WAITING_BYTES_MAX: usize = 64 << 20;
+/// Bytes of decoded requests that may wait for engines, where nothing else is said.
+pub const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Bytes of the newest records that are kept in memory for those who follow closely.
 const TAIL_BYTES: usize = 16 << 20;
 
@@ -111,6 +111,8 @@ impl Full {
 pub struct Settings {
     /// Bytes of the log at which requests are refused.
     pub max_bytes: u64,
+    /// Bytes of decoded requests that may wait for engines before more are refused.
+    pub waiting_max: usize,
     /// What an acknowledgement means.
     pub sync: SyncMode,
     /// How many engines read it.
@@ -157,17 +159,29 @@ struct State {
     closed: bool,
     /// Below which sequence a target that must not lose anything has still to get something.
     held: Option<u64>,
-    /// Whether nobody waits for a broken disk any more.
+    /// Whether nobody waits for a broken disk, since nobody heals it: not yet, or not any more.
     abandoned: bool,
+    /// Whether something that was derived was not written since.
+    incomplete: bool,
 }
 
 impl Journal {
     /// A journal that ends with the process, for so many engines. With none, nothing waits for them.
     pub fn in_memory(max_bytes: u64, readers: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        let waiting_max = usize::try_from(max_bytes).unwrap_or(usize::MAX).min(WAITING_BYTES_MAX);
+        Self::in_memory_waiting(waiting_max, (max_bytes, readers), metrics)
+    }
+
+    /// The same with another bound on what waits for engines.
+    pub fn in_memory_waiting(
+        waiting_max: usize,
+        (max_bytes, readers): (u64, usize),
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         let opened = Log::open(Arc::new(MemoryDisk::default()), options(max_bytes, SyncMode::Never));
-        let opened = opened.expect("memory has no errors");
-        let settings = Settings { max_bytes, sync: SyncMode::Never, readers, lasting: false };
-        Arc::new(Self::over(opened, &settings, metrics).expect("memory has no errors"))
+        let settings = Settings { max_bytes, waiting_max, sync: SyncMode::Never, readers, lasting: false };
+        let journal = opened.map_err(LogError::from).and_then(|it| Self::over(it, &settings, metrics));
+        Arc::new(journal.expect("memory has no errors"))
     }
 
     /// Goes on with a log that was opened with [`options`]. Engines see what comes from now on.
@@ -192,7 +206,8 @@ impl Journal {
             wants_sync: false,
             closed: false,
             held: None,
-            abandoned: false,
+            abandoned: true,
+            incomplete: false,
         };
         Ok(Self {
             state: Mutex::new(state),
@@ -202,7 +217,7 @@ impl Journal {
             shown: watch::Sender::new(next),
             streams: Mutex::default(),
             max_bytes: settings.max_bytes,
-            waiting_max: usize::try_from(settings.max_bytes).unwrap_or(usize::MAX).min(WAITING_BYTES_MAX),
+            waiting_max: settings.waiting_max,
             sync: settings.sync,
             in_memory: !settings.lasting,
             metrics,
@@ -288,7 +303,10 @@ impl Journal {
     /// Says that `reader` has finished with the record `sequence` and all before it. What it has not read yet
     /// stays unfinished.
     pub fn done(&self, reader: usize, sequence: u64) {
-        let passed = self.lock().waiting.finish(reader, sequence);
+        let mut state = self.lock();
+        let passed = state.waiting.finish(reader, sequence);
+        self.tell_waiting(&state);
+        drop(state);
         // After the lock: to free a large batch takes time.
         drop(passed);
     }
@@ -303,6 +321,12 @@ impl Journal {
     pub fn abandon(&self) {
         self.lock().abandoned = true;
         self.wake_all();
+    }
+
+    /// Whether something that was derived is missing: then nothing more is written of what engines derive, and what
+    /// they know must not be saved, so that the next start derives it again.
+    pub fn is_incomplete(&self) -> bool {
+        self.lock().incomplete
     }
 
     /// Whether it was closed.
@@ -355,6 +379,10 @@ impl Journal {
         (bytes >= self.max_bytes).then_some(Full::TooLarge { bytes, max: self.max_bytes })
     }
 
+    fn tell_waiting(&self, state: &State) {
+        self.metrics.journal_waiting_bytes.set(i64::try_from(state.waiting.bytes()).unwrap_or(i64::MAX));
+    }
+
     /// Writes a record, in a new segment where the last one is full.
     fn write(&self, state: &mut State, entry: &log::Entry<'_>) -> Result<u64, Full> {
         if let Some(error) = &state.broken {
@@ -371,6 +399,7 @@ impl Journal {
     fn show(&self, mut state: MutexGuard<'_, State>, sequence: u64, received: Instant, entry: Entry) {
         let arrival = self.log.arrival();
         state.waiting.push(Record { sequence, arrival, received, entry });
+        self.tell_waiting(&state);
         let wanted_sync = std::mem::replace(&mut state.wants_sync, true);
         let shown = self.sync != SyncMode::Batch;
         if shown {
@@ -434,6 +463,9 @@ impl Journal {
     /// Everything below `sequence` may be seen and acknowledged.
     fn reach(&self, state: &mut State, sequence: u64) {
         state.visible = state.visible.max(sequence);
+        if state.rules_before.as_ref().is_some_and(|(rules, _)| *rules < state.visible) {
+            state.rules_before = None;
+        }
         self.settling.send_modify(|settling| settling.reach(sequence));
         self.shown.send_replace(state.visible);
     }
@@ -449,7 +481,10 @@ impl Journal {
             tracing::error!(operation, error = %message, "the journal cannot be written: requests are answered 503 until it can");
             self.metrics.journal_writable.set(0);
             state.broken = Some(message.clone());
-            self.settling.send_modify(|settling| settling.fail(self.log.durable()));
+            // A new segment made durable what was before it, and nobody has told engines so.
+            let durable = self.log.durable();
+            self.reach(state, durable);
+            self.settling.send_modify(|settling| settling.fail(durable));
             self.wake_all();
         }
         Full::Unwritable(message)

@@ -3,6 +3,8 @@
 //! The same records give the same requests, byte for byte, whenever and by whomever they are taken: live, after a
 //! crash, or from files years later.
 
+pub mod guard;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,16 +17,15 @@ use crate::engine::{Counts, Engine, Shard};
 use crate::series::Sample;
 use crate::wire::encode::RequestBuilder;
 use crate::wire::snappy;
-
-/// How far ahead of its arrival a derived sample may be, in milliseconds. Prometheus 2.42 stops taking
-/// samples altogether after one that is more than an hour ahead.
-pub const AHEAD_MS_MAX: i64 = 60_000;
+use guard::TimeGuard;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Judge {
     engine: Engine,
     shard: Shard,
+    /// Sequence from which on series are divided among so many shards.
+    since: u64,
     /// Samples in one derived request; 0: none are made.
     samples_per_request: usize,
     /// Sequence of the first record that was not taken.
@@ -72,12 +73,18 @@ impl Judge {
     pub fn new(shard: usize, rules: &Rules, next: u64) -> Self {
         let shard = Shard { index: shard, count: rules.shards() };
         let engine = Engine::new(shard, Arc::new(rules.plan.clone()));
-        Self { engine, shard, samples_per_request: rules.samples_per_request as usize, next }
+        Self { engine, shard, since: next, samples_per_request: rules.samples_per_request as usize, next }
     }
 
-    /// Goes on with an engine that has seen everything before the record `next`.
-    pub fn with(engine: Engine, shard: Shard, samples_per_request: usize, next: u64) -> Self {
-        Self { engine, shard, samples_per_request, next }
+    /// Goes on with an engine that has seen everything before the record `next`, as one of those among whom series are
+    /// divided from the record `since` on.
+    pub fn with(engine: Engine, samples_per_request: usize, since: u64, next: u64) -> Self {
+        Self { shard: engine.shard(), engine, since, samples_per_request, next }
+    }
+
+    /// The same, as one of those among whom series are divided from the record `since` on.
+    pub fn dividing_since(self, since: u64) -> Self {
+        Self { since, ..self }
     }
 
     /// The same knowledge, divided among another number of shards.
@@ -85,9 +92,7 @@ impl Judge {
         let next = judges.iter().map(|judge| judge.next).max().unwrap_or(0);
         let samples_per_request = judges.first().map_or(0, |judge| judge.samples_per_request);
         let engines = Engine::reshard(judges.into_iter().map(|judge| judge.engine).collect(), count);
-        let judge =
-            |(index, engine)| Self { engine, shard: Shard { index, count }, samples_per_request, next };
-        engines.into_iter().enumerate().map(judge).collect()
+        engines.into_iter().map(|engine| Self::with(engine, samples_per_request, next, next)).collect()
     }
 
     /// What it knows.
@@ -110,6 +115,12 @@ impl Judge {
         self.next
     }
 
+    /// Sequence from which on series are divided as they are: it tells shards of one count from those of the same
+    /// count before the count changed and changed back.
+    pub fn since(&self) -> u64 {
+        self.since
+    }
+
     /// Samples in one derived request.
     pub fn samples_per_request(&self) -> usize {
         self.samples_per_request
@@ -126,12 +137,11 @@ impl Judge {
             self.samples_per_request = rules.samples_per_request as usize;
         }
         let mut egress = Egress {
-            latest: record.arrival.saturating_add(AHEAD_MS_MAX),
+            guard: TimeGuard::new(record.arrival),
             samples_max: self.samples_per_request,
             builder: RequestBuilder::new(),
             oldest: i64::MAX,
             newest: i64::MIN,
-            ahead: 0,
             part: 0,
             onlooker,
             put,
@@ -143,18 +153,17 @@ impl Judge {
         };
         egress.flush();
         self.next = record.sequence + 1;
-        Tally { counts, ahead: egress.ahead }
+        Tally { counts, ahead: egress.guard.held_back() }
     }
 }
 
 /// Encodes what one record brings forth, and hands it on.
 struct Egress<'a, O, P> {
-    latest: i64,
+    guard: TimeGuard,
     samples_max: usize,
     builder: RequestBuilder,
     oldest: i64,
     newest: i64,
-    ahead: u64,
     part: u32,
     onlooker: &'a mut O,
     put: P,
@@ -178,8 +187,7 @@ impl<O: Onlooker, P: FnMut(u32, Outgoing)> Sink for Egress<'_, O, P> {
         if self.samples_max == 0 {
             return;
         }
-        if sample.timestamp > self.latest {
-            self.ahead += 1;
+        if !self.guard.admits(sample.timestamp) {
             return;
         }
         self.builder.push(labels, sample);

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::disk::{Disk, File};
+use frame::SegmentStart;
 pub use frame::{Head, PAYLOAD_BYTES_MAX};
 pub use opening::{Opened, check};
 pub use reader::Reader;
@@ -88,6 +89,9 @@ pub struct Log {
     disk: Arc<dyn Disk>,
     options: Options,
     state: Mutex<State>,
+    /// Held while something is made durable, and taken before the state. A system tells of an error once: whoever
+    /// syncs beside one who fails would take for durable what is lost.
+    syncing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -107,10 +111,15 @@ struct State {
     tail_bytes: usize,
     /// Whether the last segment cannot be written to any more.
     broken: bool,
+    /// Bytes that did not fit when it broke.
+    refused: usize,
+    /// Whether the last segment was found on the disk: what another process wrote last may be seen and yet not
+    /// be durable, even after a sync, if one of that process failed.
+    is_found: bool,
     /// Reused for each record.
     scratch: Vec<u8>,
-    /// Numbers of files that a crash left without anything in them.
-    strays: Vec<u64>,
+    /// Files that a crash left without anything in them.
+    strays: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +127,8 @@ struct Segment {
     number: u64,
     /// First sequence that may be in it. What older segments have from here on is superseded.
     first: u64,
+    /// Every sequence below was used before it, also where no record is left of it.
+    next: u64,
     /// Arrival of the newest record before it.
     arrival: i64,
     file: Arc<dyn File>,
@@ -170,6 +181,7 @@ impl Log {
     /// # Errors
     /// [`LogError`]. What was not durable stays so; the log takes nothing more until [`Self::heal`].
     pub fn sync(&self) -> Result<u64, LogError> {
+        let _syncing = self.lock_syncing();
         let (file, next) = {
             let state = self.lock();
             let last = state.segments.back().filter(|_| !state.broken).ok_or(LogError::Broken)?;
@@ -200,9 +212,13 @@ impl Log {
     /// # Errors
     /// [`LogError`]. The log takes nothing more until [`Self::heal`].
     pub fn roll(&self, checkpoint: &[u8]) -> Result<(), LogError> {
+        let _syncing = self.lock_syncing();
         let mut state = self.lock();
         if state.broken {
             return Err(LogError::Broken);
+        }
+        if state.is_found {
+            return Ok(self.go_on(&mut state, |_| checkpoint.to_vec(), |_| true)?);
         }
         if let Err(error) = state.segments.back().map_or(Ok(()), Segment::finish) {
             state.broken = true;
@@ -214,25 +230,43 @@ impl Log {
         state.begin_segment(&*self.disk, next, checkpoint, &[]).map_err(LogError::from)
     }
 
-    /// Begins anew after an error: a new segment with `checkpoint` and with those records that are not known to
-    /// be durable and that `keep` wants; the others are forgotten.
+    /// Leaves out all sequences below `sequence`: they were used, and what had them is lost. Before [`Self::roll`].
+    pub fn pass_to(&self, sequence: u64) {
+        let mut state = self.lock();
+        state.next = state.next.max(sequence);
+    }
+
+    /// Begins anew after an error: a new segment with those records that are not known to be durable and that `keep`
+    /// wants; the others are forgotten. `checkpoint` is told the sequence from which on that is so.
     ///
     /// # Errors
-    /// The system's; the log is then as before.
-    pub fn heal(&self, checkpoint: &[u8], keep: impl Fn(&Record) -> bool) -> io::Result<()> {
-        let mut state = self.lock();
-        let state = &mut *state;
+    /// The system's, also where there is no room yet for what did not fit; the log is then as before.
+    pub fn heal(
+        &self,
+        checkpoint: impl FnOnce(u64) -> Vec<u8>,
+        keep: impl Fn(&Record) -> bool,
+    ) -> io::Result<()> {
+        let _syncing = self.lock_syncing();
+        self.go_on(&mut self.lock(), checkpoint, keep)
+    }
+
+    fn go_on(
+        &self,
+        state: &mut State,
+        checkpoint: impl FnOnce(u64) -> Vec<u8>,
+        keep: impl Fn(&Record) -> bool,
+    ) -> io::Result<()> {
         let durable = state.durable;
         // Only so that the old segment holds less that is superseded; often this fails as all else did.
         let _ = state.segments.back().map(Segment::finish);
         let at_risk = state.tail.partition_point(|record| record.head.sequence < durable);
         let kept: Vec<Record> = state.tail.range(at_risk..).filter(|record| keep(record)).cloned().collect();
-        state.begin_segment(&*self.disk, durable, checkpoint, &kept)?;
+        state.begin_segment(&*self.disk, durable, &checkpoint(durable), &kept)?;
         state.tail.truncate(at_risk);
         state.tail.extend(kept);
         state.tail_bytes = state.tail.iter().map(|record| record.payload.len()).sum();
         state.durable = state.next;
-        state.broken = false;
+        (state.broken, state.is_found, state.refused) = (false, false, 0);
         state.forget(self.options.tail_bytes);
         Ok(())
     }
@@ -292,7 +326,8 @@ impl Log {
     /// As the system tells; what was removed before stays so.
     pub fn trim(&self, sequence: u64) -> io::Result<()> {
         let strays = std::mem::take(&mut self.lock().strays);
-        strays.into_iter().try_for_each(|number| self.disk.remove(&file_name(number)))?;
+        // One that cannot be removed now is found at the next start.
+        strays.iter().for_each(|stray| drop(self.disk.remove(stray)));
         loop {
             let mut state = self.lock();
             match state.segments.get(1) {
@@ -306,6 +341,10 @@ impl Log {
             }
             state.segments.pop_front();
         }
+    }
+
+    fn lock_syncing(&self) -> MutexGuard<'_, ()> {
+        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -332,6 +371,7 @@ impl State {
         let segment = self.segments.back_mut().ok_or(LogError::Broken)?;
         if let Err(error) = segment.file.append(bytes) {
             self.broken = true;
+            self.refused = bytes.len();
             return Err(error.into());
         }
         segment.wrote(sequence, bytes.len() as u64);
@@ -349,21 +389,32 @@ impl State {
         self.broken = true;
         let number = self.number;
         self.number += 1;
-        let head = frame::encode_segment(first, self.arrival, checkpoint);
-        let file = disk.create(&file_name(number))?;
+        let head = SegmentStart { first, next: self.next, arrival: self.arrival, checkpoint };
+        let head = frame::encode_segment(&head);
+        // It takes effect whole: half of it would supersede what is durable elsewhere.
+        let (name, temporary) = (file_name(number), temporary_name(number));
+        let file = disk.create(&temporary)?;
         let (start, arrival) = (head.len() as u64, self.arrival);
-        let mut segment = Segment { number, first, arrival, file, start, size: start, marks: Vec::new() };
+        let next = self.next;
+        let mut segment =
+            Segment { number, first, next, arrival, file, start, size: start, marks: Vec::new() };
         let mut bytes = head;
         for record in kept {
             let before = bytes.len();
             frame::encode(&record.head, &[&record.payload], &mut bytes);
             segment.wrote(record.head.sequence, (bytes.len() - before) as u64);
         }
-        let written = segment.file.append(&bytes).and_then(|()| segment.file.sync());
-        if let Err(error) = written.and_then(|()| disk.sync()) {
+        let written = segment.file.append(&bytes).and_then(|()| segment.make_room(self.refused));
+        let written = written.and_then(|()| segment.file.sync());
+        let named = written.and_then(|()| disk.rename(&temporary, &name)).and_then(|()| disk.sync());
+        if let Err(error) = named {
             // What is left of it has nothing that another segment lacks.
-            let _ = disk.remove(&file_name(number));
+            let _ = disk.remove(&temporary).or_else(|_| disk.remove(&name));
             return Err(error);
+        }
+        // Those of which nothing is left that counts: starts that end at once would make more and more of them.
+        while let Some(superseded) = self.segments.pop_back_if(|last| last.first >= first) {
+            let _ = disk.remove(&file_name(superseded.number));
         }
         self.segments.push_back(segment);
         self.broken = false;
@@ -396,6 +447,16 @@ impl Segment {
         self.size += bytes;
     }
 
+    /// Makes sure that so many bytes would fit. Else a log on a full disk would heal and break again and again, each
+    /// time with one more file.
+    fn make_room(&self, bytes: usize) -> io::Result<()> {
+        if bytes > 0 {
+            self.file.append(&vec![0; bytes])?;
+            self.file.truncate(self.size)?;
+        }
+        Ok(())
+    }
+
     /// Cuts what a crash left torn behind its records, and makes the rest durable.
     fn finish(&self) -> io::Result<()> {
         if self.file.size()? > self.size {
@@ -413,6 +474,11 @@ impl Segment {
 
 fn file_name(number: u64) -> String {
     format!("{number:020}.log")
+}
+
+/// Of a segment that is being made.
+fn temporary_name(number: u64) -> String {
+    format!("{}.new", file_name(number))
 }
 
 #[cfg(test)]

@@ -50,6 +50,8 @@ pub struct Report {
     pub replayed: u64,
     /// Records that could not be read as what they say they are.
     pub unreadable: u64,
+    /// Sequences that a snapshot had seen and the journal has not: its newest records are lost.
+    pub lost: u64,
     /// Shards that began without a snapshot, though there was something before.
     pub without_snapshot: usize,
     /// How many shards there were before, where that is another number now.
@@ -74,6 +76,9 @@ pub enum RecoveryError {
     /// The new rules cannot be written.
     #[error("write the rules into the journal: {0}")]
     Rules(String),
+    /// What is derived again cannot be written.
+    #[error("write into the journal what is derived again: the disk does not take it")]
+    Incomplete,
 }
 
 /// Opens what is on `disk`, takes again what has to be, and puts `wanted` in force.
@@ -90,18 +95,24 @@ pub fn recover(
     let begin = Instant::now();
     let (wanted, now) = wanted;
     let opened = Log::open(disk, journal::options(settings.max_bytes, settings.sync))?;
+    // A journal that lost its end, which a snapshot has seen, goes on behind it: no sequence means two things.
+    let lost = snapshots.newest().saturating_sub(opened.log.next());
+    opened.log.pass_to(snapshots.newest());
     let oldest = journal::oldest_rules(&opened);
     let journal = Journal::over(opened, settings, Arc::clone(metrics))?;
     let recorded = journal.rules();
     let last_arrival = Some(journal.arrival()).filter(|arrival| *arrival > i64::MIN);
-    let mut report = Report { last_arrival, ..Report::default() };
+    let mut report = Report { last_arrival, lost, ..Report::default() };
     let mut judges = match &recorded {
         Some(recorded) => {
-            let loaded = load(snapshots, recorded.shards(), replaying);
+            let loaded = load(snapshots, replaying);
             let judges = begin_with(&journal, loaded, (oldest.as_deref(), recorded), &mut report)?;
             replay(&journal, judges, (journal.end(), replaying), &mut report)?
         }
-        None => (0..wanted.shards()).map(|shard| Judge::new(shard, wanted, journal.end())).collect(),
+        None => match all_of(load(snapshots, replaying)) {
+            Ok(judges) => judges,
+            Err(_) => (0..wanted.shards()).map(|shard| Judge::new(shard, wanted, journal.end())).collect(),
+        },
     };
     if recorded.as_deref() != Some(wanted) {
         if let Some(recorded) = &recorded {
@@ -113,21 +124,20 @@ pub fn recover(
         let appended = journal.append_rules(now, Arc::new(wanted.clone()));
         appended.map_err(|full| RecoveryError::Rules(full.to_string()))?;
     }
+    if journal.is_incomplete() {
+        return Err(RecoveryError::Incomplete);
+    }
     journal.sync()?;
     report.took = begin.elapsed();
     Ok(Recovered { journal, judges, report })
 }
 
 /// For each shard what its newest good snapshot says, if it has one.
-fn load(snapshots: &Snapshots, count: usize, replaying: &Replaying) -> Vec<Option<Judge>> {
-    if let Replaying::Here = replaying {
-        return (0..count).map(|shard| snapshots.load(shard, count)).collect();
+fn load(snapshots: &Snapshots, replaying: &Replaying) -> Vec<Option<Judge>> {
+    match replaying {
+        Replaying::Here => snapshots.load(),
+        Replaying::Threads(_) => snapshots.load_on_threads(),
     }
-    std::thread::scope(|scope| {
-        let one = |shard| scope.spawn(move || snapshots.load(shard, count));
-        let threads: Vec<_> = (0..count).map(one).collect();
-        threads.into_iter().map(|thread| thread.join().expect("what is read never panics")).collect()
-    })
 }
 
 /// Judges from what was loaded, or empty ones at the oldest record that is left.
@@ -138,22 +148,35 @@ fn begin_with(
     report: &mut Report,
 ) -> io::Result<Vec<Judge>> {
     let first = journal.first();
-    report.without_snapshot = loaded.iter().filter(|judge| judge.is_none() && first > 0).count();
-    if let Some(judges) = loaded.iter().map(Option::as_ref).collect::<Option<Vec<_>>>()
-        && !judges.is_empty()
-    {
-        return Ok(loaded.into_iter().flatten().collect());
-    }
+    let loaded = match all_of(loaded) {
+        Ok(judges) => return Ok(judges),
+        Err(loaded) => loaded,
+    };
     let rules = match oldest {
         Some(rules) => rules.clone(),
         None => first_rules(journal)?.unwrap_or_else(|| recorded.clone()),
     };
     let fresh = |shard| Judge::new(shard, &rules, first);
-    if rules.shards != recorded.shards {
-        return Ok((0..rules.shards()).map(fresh).collect());
+    // Those that are there go together with new ones only where series were not divided anew in between.
+    let since = loaded.iter().flatten().map(Judge::since).max().unwrap_or(u64::MAX);
+    let judges: Vec<_> = if loaded.len() == rules.shards() && since <= first {
+        let with_fresh =
+            |(shard, judge): (_, Option<Judge>)| judge.unwrap_or_else(|| fresh(shard).dividing_since(since));
+        loaded.into_iter().enumerate().map(with_fresh).collect()
+    } else {
+        (0..rules.shards()).map(fresh).collect()
+    };
+    let begin = |judge: &&Judge| judge.next() == first && first > 0;
+    report.without_snapshot = judges.iter().filter(begin).count();
+    Ok(judges)
+}
+
+/// All judges, or what there is where some are missing.
+fn all_of(loaded: Vec<Option<Judge>>) -> Result<Vec<Judge>, Vec<Option<Judge>>> {
+    if loaded.is_empty() || loaded.iter().any(Option::is_none) {
+        return Err(loaded);
     }
-    let judges = loaded.into_iter().enumerate();
-    Ok(judges.map(|(shard, judge)| judge.unwrap_or_else(|| fresh(shard))).collect())
+    Ok(loaded.into_iter().flatten().collect())
 }
 
 /// The first rules that the journal has.
@@ -275,3 +298,6 @@ impl Report {
         self.dropped_monitors = gone.map(|monitor| monitor.name.to_string()).collect();
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -186,8 +186,9 @@ impl Targets {
     ///
     /// Reads that part of the journal; not for a thread that must not wait.
     pub fn make_room(&self, before: u64) -> bool {
-        let running = self.running();
-        running.iter().fold(false, |held, one| one.target.make_room(before) || held)
+        // All of them, not only up to the first that holds back.
+        let held = self.running().iter().filter(|one| one.target.make_room(before)).count();
+        held > 0
     }
 
     /// Tells by metrics how much waits for each target. To be called once a second or so.

@@ -107,7 +107,7 @@ impl Worker {
         while let Some(record) = journal.read(reader) {
             self.take(&record);
             journal.done(reader, record.sequence);
-            if let Some(saver) = self.saver.as_mut().filter(|_| matches!(record.entry, Entry::Tick)) {
+            if let Some(saver) = self.saver.as_mut() {
                 saver.save_if_due(&self.judge, &self.around);
             }
         }
@@ -230,9 +230,11 @@ impl Saver {
 
 /// Makes a snapshot durable, and tells up to which record the judge is saved then.
 fn finish(snapshots: &Snapshots, unfinished: Unfinished, around: &Surroundings) -> Option<u64> {
-    let (shard, next) = (unfinished.shard().index, unfinished.next());
+    let (shard, next) = (unfinished.shard(), unfinished.next());
     // What was derived of the records that a start will not take again has to be there then.
     let saved = around.journal.sync().map_err(|error| error.to_string());
+    let complete = || (!around.journal.is_incomplete()).then_some(());
+    let saved = saved.and_then(|()| complete().ok_or_else(|| "the journal is incomplete".to_owned()));
     match saved.and_then(|()| snapshots.finish(unfinished).map_err(|error| error.to_string())) {
         Ok(()) => {
             around.metrics.snapshot_last_success_timestamp.set(unix_ms() / 1000);

@@ -1,36 +1,58 @@
 //! What engines know, in files: versioned, checksummed, written beside and renamed.
 //!
 //! Each shard has files of its own, tied to the sequence of the record that it would take next. The two newest are
-//! kept: if one is damaged the other is used, and the journal is kept from the older one on. A file: magic of 8 bytes
-//! that end in the version; then blocks, each with its length `u32`, its CRC32C `u32` and its bytes, little-endian.
-//! The first block says what it is, the others are those of [`Engine::save`].
+//! kept: if one is damaged the other is used, and the journal is kept from the older one on. Only shards among whom
+//! series are divided since the same record belong together; those of the division before are kept until all files
+//! of the next one are there. A file: magic of 8 bytes that end in the version; then blocks, each with its length
+//! `u32`, its CRC32C `u32` and its bytes, little-endian. The first block says what it is, the others are those of
+//! [`Engine::save`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Disk, File};
+use super::disk::{Disk, File, MemoryDisk};
 use super::judge::Judge;
 use super::telemetry::Metrics;
 use crate::engine::{Engine, Shard};
 
-const MAGIC: &[u8; 8] = b"prmsnap\x01";
+const MAGIC: &[u8; 7] = b"prmsnap";
+const VERSION: u8 = 1;
 /// Longest block that is read: one is half a MiB, or a single series or plan that is longer.
 const BLOCK_BYTES_MAX: usize = 64 << 20;
 /// How many files are kept of each shard.
 const KEPT: usize = 2;
+/// No journal comes so far: a file that says so is none of ours.
+const SEQUENCE_MAX: u64 = 1 << 60;
 
 /// What a snapshot says of itself.
 #[derive(Serialize, Deserialize)]
 struct Head {
-    shard: usize,
-    count: usize,
-    next: u64,
+    name: Name,
     samples_per_request: usize,
 }
+
+/// Those among whom series are divided from a record on. The newest has the highest sequence.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+struct Division {
+    since: u64,
+    count: usize,
+}
+
+/// What a file is named after.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Name {
+    division: Division,
+    shard: usize,
+    next: u64,
+}
+
+/// For each shard the sequences of its files, ascending, and their bytes.
+type Files = BTreeMap<usize, BTreeMap<u64, u64>>;
 
 /// Why a snapshot is not used.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +61,14 @@ pub enum Damaged {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// Its bytes are no snapshot.
-    #[error("it is no snapshot of this version")]
+    #[error("it is no snapshot")]
     Foreign,
+    /// Another program wrote it.
+    #[error("it has version {found}, this program reads version {VERSION}")]
+    Version {
+        /// Its version.
+        found: u8,
+    },
     /// Its head does not agree with its name.
     #[error("its head is damaged")]
     Head,
@@ -53,8 +81,7 @@ pub enum Damaged {
 #[derive(Debug)]
 pub struct Snapshots {
     disk: Arc<dyn Disk>,
-    /// For each shard of a count: the sequences of its files, ascending, and their bytes.
-    known: Mutex<BTreeMap<(usize, usize), BTreeMap<u64, u64>>>,
+    known: Mutex<BTreeMap<Division, Files>>,
     /// How often somebody asked for snapshots before their time.
     asked: AtomicU64,
     metrics: Arc<Metrics>,
@@ -65,34 +92,25 @@ pub struct Snapshots {
 pub struct Unfinished {
     disk: Arc<dyn Disk>,
     file: Arc<dyn File>,
-    shard: Shard,
-    next: u64,
+    name: Name,
     finished: bool,
 }
 
 impl Unfinished {
-    /// Whose it is.
-    pub fn shard(&self) -> Shard {
-        self.shard
+    /// The number of its shard.
+    pub fn shard(&self) -> usize {
+        self.name.shard
     }
 
     /// The sequence of the record that its judge would take next.
     pub fn next(&self) -> u64 {
-        self.next
-    }
-
-    fn name(&self) -> String {
-        file_name(self.shard.index, self.shard.count, self.next)
-    }
-
-    fn temporary(&self) -> String {
-        self.name() + TEMPORARY
+        self.name.next
     }
 
     /// Makes it durable, under its own name, and tells its bytes.
     fn finish(&mut self) -> io::Result<u64> {
         self.file.sync()?;
-        self.disk.rename(&self.temporary(), &self.name())?;
+        self.disk.rename(&self.name.temporary(), &self.name.to_string())?;
         self.finished = true;
         self.disk.sync()?;
         self.file.size()
@@ -103,7 +121,7 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.finished {
             // One that cannot be removed now is removed at the next start.
-            let _ = self.disk.remove(&self.temporary());
+            let _ = self.disk.remove(&self.name.temporary());
         }
     }
 }
@@ -114,13 +132,14 @@ impl Snapshots {
     /// # Errors
     /// As the system tells.
     pub fn on(disk: Arc<dyn Disk>, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let mut known: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
-        for name in disk.list()? {
-            if let Some((shard, count, next)) = parse_name(&name) {
-                known.entry((count, shard)).or_default().insert(next, disk.open(&name)?.size()?);
-            } else if name.ends_with(TEMPORARY) {
-                // A crash left it half written.
-                disk.remove(&name)?;
+        let mut known: BTreeMap<Division, Files> = BTreeMap::new();
+        for file in disk.list()? {
+            if let Some(Name { division, shard, next }) = Name::parse(&file) {
+                let files = known.entry(division).or_default().entry(shard).or_default();
+                files.insert(next, disk.open(&file)?.size()?);
+            } else if file.ends_with(TEMPORARY) {
+                // A crash left it half written. One that cannot be removed now is found again.
+                let _ = disk.remove(&file);
             }
         }
         Ok(Self { disk, known: Mutex::new(known), asked: AtomicU64::new(0), metrics })
@@ -139,10 +158,12 @@ impl Snapshots {
     /// # Errors
     /// As the system tells; what was saved before stays.
     pub fn write(&self, judge: &Judge) -> io::Result<Unfinished> {
-        let (shard, next) = (judge.shard(), judge.next());
-        let file = self.disk.create(&(file_name(shard.index, shard.count, next) + TEMPORARY))?;
-        let unfinished = Unfinished { disk: Arc::clone(&self.disk), file, shard, next, finished: false };
-        write_blocks(&*unfinished.file, judge)?;
+        let Shard { index: shard, count } = judge.shard();
+        let division = Division { since: judge.since(), count };
+        let name = Name { division, shard, next: judge.next() };
+        let file = self.disk.create(&name.temporary())?;
+        let unfinished = Unfinished { disk: Arc::clone(&self.disk), file, name, finished: false };
+        write_blocks(&*unfinished.file, name, judge)?;
         Ok(unfinished)
     }
 
@@ -153,45 +174,107 @@ impl Snapshots {
     /// As the system tells; what was saved before stays.
     pub fn finish(&self, mut unfinished: Unfinished) -> io::Result<()> {
         let bytes = unfinished.finish()?;
-        let Shard { index, count } = unfinished.shard;
+        let name @ Name { division, shard, .. } = unfinished.name;
         let mut known = self.lock();
-        let files = known.entry((count, index)).or_default();
-        files.insert(unfinished.next, bytes);
+        let shards = known.entry(division).or_default();
+        let files = shards.entry(shard).or_default();
+        files.insert(name.next, bytes);
         while files.len() > KEPT
-            && let Some((oldest, _)) = files.pop_first()
+            && let Some((next, _)) = files.pop_first()
         {
             // One that cannot be removed now is found at the next start.
-            let _ = self.disk.remove(&file_name(index, count, oldest));
+            let _ = self.disk.remove(&Name { next, ..name }.to_string());
         }
-        self.forget_other_counts(&mut known, count);
-        let newest = known.values().filter_map(|files| files.last_key_value());
+        let newest = shards.values().filter_map(|files| files.last_key_value());
         self.metrics.snapshot_bytes.set(newest.map(|(_, bytes)| *bytes as i64).sum());
+        if older(division, shards).is_some() {
+            self.forget_others(&mut known, division);
+        }
         Ok(())
     }
 
-    /// The newest good snapshot of a shard. Damaged ones are counted and told of.
-    pub fn load(&self, shard: usize, count: usize) -> Option<Judge> {
-        let nexts: Vec<u64> = self.lock().get(&(count, shard))?.keys().rev().copied().collect();
-        nexts.into_iter().find_map(|next| match self.read(shard, count, next) {
-            Ok(judge) => Some(judge),
-            Err(damaged) => {
-                self.metrics.snapshots_damaged.inc();
-                let file = file_name(shard, count, next);
-                tracing::warn!(file, "a snapshot cannot be used: {damaged}");
-                self.lock().entry((count, shard)).or_default().remove(&next);
-                None
-            }
+    /// The newest good snapshots of all shards of the newest division that has one of each; where there is none, what
+    /// there is of the newest that has any. Damaged ones are counted and told of.
+    pub fn load(&self) -> Vec<Option<Judge>> {
+        self.load_by(|division| (0..division.count).map(|shard| self.load_one(division, shard)).collect())
+    }
+
+    /// The same, all shards at once.
+    pub fn load_on_threads(&self) -> Vec<Option<Judge>> {
+        self.load_by(|division| {
+            std::thread::scope(|scope| {
+                let one = |shard| scope.spawn(move || self.load_one(division, shard));
+                let threads: Vec<_> = (0..division.count).map(one).collect();
+                threads.into_iter().map(|thread| thread.join().expect("what is read never panics")).collect()
+            })
         })
     }
 
-    /// The sequence from which on a start may need the journal, with `count` shards.
-    pub fn needed(&self, count: usize) -> u64 {
+    fn load_by(&self, load: impl Fn(Division) -> Vec<Option<Judge>>) -> Vec<Option<Judge>> {
+        let divisions: Vec<Division> = self.lock().keys().rev().copied().collect();
+        let mut partial = Vec::new();
+        for division in divisions {
+            let loaded = load(division);
+            if loaded.iter().all(Option::is_some) {
+                return loaded;
+            }
+            if partial.is_empty() && loaded.iter().any(Option::is_some) {
+                partial = loaded;
+            }
+        }
+        partial
+    }
+
+    fn load_one(&self, division: Division, shard: usize) -> Option<Judge> {
+        let nexts: Vec<u64> = self.lock().get(&division)?.get(&shard)?.keys().rev().copied().collect();
+        nexts.into_iter().find_map(|next| self.load_named(Name { division, shard, next }))
+    }
+
+    fn load_named(&self, name: Name) -> Option<Judge> {
+        match self.read(name) {
+            Ok(judge) => Some(judge),
+            Err(damaged) => {
+                self.metrics.snapshots_damaged.inc();
+                tracing::warn!(file = %name, "a snapshot cannot be used: {damaged}");
+                let mut known = self.lock();
+                known.entry(name.division).or_default().entry(name.shard).or_default().remove(&name.next);
+                None
+            }
+        }
+    }
+
+    /// The good snapshot of a shard of so many that would take the record `next`.
+    pub fn load_at(&self, shard: usize, count: usize, next: u64) -> Option<Judge> {
+        let divisions: Vec<Division> = self.lock().keys().filter(|it| it.count == count).copied().collect();
+        let names = divisions.into_iter().map(|division| Name { division, shard, next });
+        names.filter(|name| self.has(*name)).find_map(|name| self.load_named(name))
+    }
+
+    /// The sequences of all snapshots of a shard of so many, ascending.
+    pub fn sequences(&self, shard: usize, count: usize) -> Vec<u64> {
         let known = self.lock();
-        let older = |shard| {
-            let files = known.get(&(count, shard)).filter(|files| files.len() >= KEPT);
-            files.and_then(|files| files.first_key_value()).map_or(0, |(next, _)| *next)
-        };
-        (0..count).map(older).min().unwrap_or(0)
+        let divisions = known.iter().filter(|(division, _)| division.count == count);
+        let files = divisions.filter_map(|(_, shards)| shards.get(&shard));
+        let mut sequences: Vec<u64> = files.flat_map(BTreeMap::keys).copied().collect();
+        sequences.sort_unstable();
+        sequences
+    }
+
+    fn has(&self, Name { division, shard, next }: Name) -> bool {
+        let known = self.lock();
+        known.get(&division).and_then(|shards| shards.get(&shard)).is_some_and(|it| it.contains_key(&next))
+    }
+
+    /// The sequence from which on a start may need the journal.
+    pub fn needed(&self) -> u64 {
+        let known = self.lock();
+        known.last_key_value().and_then(|(division, shards)| older(*division, shards)).unwrap_or(0)
+    }
+
+    /// The sequence that the newest of all would take next; 0 without any.
+    pub fn newest(&self) -> u64 {
+        let known = self.lock();
+        known.values().flat_map(BTreeMap::values).flat_map(BTreeMap::keys).copied().max().unwrap_or(0)
     }
 
     /// Asks for snapshots before their time, since the journal is nearly full.
@@ -204,64 +287,103 @@ impl Snapshots {
         self.asked.load(Ordering::Relaxed)
     }
 
-    fn read(&self, shard: usize, count: usize, next: u64) -> Result<Judge, Damaged> {
-        let file = self.disk.open(&file_name(shard, count, next))?;
-        let mut magic = [0; MAGIC.len()];
-        read_exact(&*file, 0, &mut magic)?;
-        if magic != *MAGIC {
-            return Err(Damaged::Foreign);
-        }
-        let mut blocks = Blocks { file: &*file, offset: MAGIC.len() as u64, size: file.size()? };
-        let head = blocks.next().and_then(|block| postcard::from_bytes::<Head>(&block).ok());
-        let head = head.filter(|head| (head.shard, head.count, head.next) == (shard, count, next));
-        let head = head.ok_or(Damaged::Head)?;
-        let engine = Engine::restore(blocks)?;
-        let place = Shard { index: shard, count };
-        if engine.shard() != place {
+    fn read(&self, name: Name) -> Result<Judge, Damaged> {
+        let file = self.disk.open(&name.to_string())?;
+        let (head, engine) = parse(&*file)?;
+        if head.name != name {
             return Err(Damaged::Head);
         }
-        Ok(Judge::with(engine, place, head.samples_per_request, next))
+        Ok(Judge::with(engine, head.samples_per_request, name.division.since, name.next))
     }
 
-    /// Once all shards of a count have as many files as are kept, those of other counts are of no use.
-    fn forget_other_counts(&self, known: &mut BTreeMap<(usize, usize), BTreeMap<u64, u64>>, count: usize) {
-        let full = |shard| known.get(&(count, shard)).is_some_and(|files| files.len() >= KEPT);
-        if !(0..count).all(full) {
-            return;
-        }
-        known.retain(|(other, shard), files| {
-            let keep = *other == count;
-            if !keep {
-                files.keys().for_each(|next| drop(self.disk.remove(&file_name(*shard, *other, *next))));
+    /// Those of other divisions are of no use any more.
+    fn forget_others(&self, known: &mut BTreeMap<Division, Files>, division: Division) {
+        for (other, shards) in known.extract_if(.., |other, _| *other != division) {
+            for (shard, files) in shards {
+                for next in files.into_keys() {
+                    let _ = self.disk.remove(&Name { division: other, shard, next }.to_string());
+                }
             }
-            keep
-        });
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(usize, usize), BTreeMap<u64, u64>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Division, Files>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The oldest sequence that is needed where the newest file of each shard is damaged; `None` where that would be too
+/// much.
+fn older(division: Division, shards: &Files) -> Option<u64> {
+    let full = |shard| shards.get(&shard).filter(|files| files.len() >= KEPT);
+    let firsts = (0..division.count).map(|shard| full(shard)?.first_key_value().map(|(next, _)| *next));
+    firsts.collect::<Option<Vec<_>>>()?.into_iter().min()
 }
 
 const SUFFIX: &str = ".snapshot";
 const TEMPORARY: &str = ".new";
 
-fn file_name(shard: usize, count: usize, next: u64) -> String {
-    format!("{shard:05}-of-{count:05}-{next:020}{SUFFIX}")
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { division: Division { since, count }, shard, next } = self;
+        write!(f, "{since:020}-{shard:05}-of-{count:05}-{next:020}{SUFFIX}")
+    }
 }
 
-fn parse_name(name: &str) -> Option<(usize, usize, u64)> {
-    let (shard, rest) = name.strip_suffix(SUFFIX)?.split_once("-of-")?;
-    let (count, next) = rest.split_once('-')?;
-    Some((shard.parse().ok()?, count.parse().ok()?, next.parse().ok()?))
+impl Name {
+    /// While it is being written.
+    fn temporary(self) -> String {
+        format!("{self}{TEMPORARY}")
+    }
+
+    fn parse(file: &str) -> Option<Self> {
+        let (since, rest) = file.strip_suffix(SUFFIX)?.split_once('-')?;
+        let (shard, rest) = rest.split_once("-of-")?;
+        let (count, next) = rest.split_once('-')?;
+        let division = Division { since: since.parse().ok()?, count: count.parse().ok()? };
+        let name = Self { division, shard: shard.parse().ok()?, next: next.parse().ok()? };
+        // A count takes as many lookups, and sequences go on from the newest.
+        let sane = division.count <= usize::from(u16::MAX) && name.next <= SEQUENCE_MAX;
+        (sane && name.shard < division.count).then_some(name)
+    }
 }
 
-fn write_blocks(file: &dyn File, judge: &Judge) -> io::Result<()> {
-    let Shard { index, count } = judge.shard();
-    let (next, samples_per_request) = (judge.next(), judge.samples_per_request());
-    let head = Head { shard: index, count, next, samples_per_request };
+/// Says whether the bytes of a file are a snapshot, as a start does, and how many series are in it.
+///
+/// Never panics, whatever the bytes are: for tools and tests.
+///
+/// # Errors
+/// [`Damaged`].
+pub fn check(bytes: &[u8]) -> Result<usize, Damaged> {
+    let file = MemoryDisk::default().create("snapshot")?;
+    file.append(bytes)?;
+    parse(&*file).map(|(_, engine)| engine.series_count())
+}
+
+fn parse(file: &dyn File) -> Result<(Head, Engine), Damaged> {
+    let mut start = [0; MAGIC.len() + 1];
+    read_exact(file, 0, &mut start)?;
+    match start.split_last() {
+        Some((&VERSION, magic)) if magic == MAGIC => {}
+        Some((&found, magic)) if magic == MAGIC => return Err(Damaged::Version { found }),
+        _ => return Err(Damaged::Foreign),
+    }
+    let mut blocks = Blocks { file, offset: start.len() as u64, size: file.size()? };
+    let head = blocks.next().and_then(|block| postcard::from_bytes::<Head>(&block).ok());
+    let head = head.ok_or(Damaged::Head)?;
+    let engine = Engine::restore(blocks)?;
+    let Name { division, shard, .. } = head.name;
+    match engine.shard() == (Shard { index: shard, count: division.count }) {
+        true => Ok((head, engine)),
+        false => Err(Damaged::Head),
+    }
+}
+
+fn write_blocks(file: &dyn File, name: Name, judge: &Judge) -> io::Result<()> {
+    let head = Head { name, samples_per_request: judge.samples_per_request() };
     let head = postcard::to_stdvec(&head).expect("numbers can be written");
-    let mut outcome = file.append(MAGIC).and_then(|()| append_block(file, &head));
+    let mut outcome = file.append(MAGIC).and_then(|()| file.append(&[VERSION]));
+    outcome = outcome.and_then(|()| append_block(file, &head));
     judge.engine().save(&mut |block| {
         if outcome.is_ok() {
             outcome = append_block(file, block);
@@ -317,31 +439,4 @@ impl Iterator for Blocks<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::edge::disk::MemoryDisk;
-    use crate::edge::journal::Rules;
-    use crate::engine::monitor::{Plan, SeriesLimits};
-
-    fn judge(next: u64) -> Judge {
-        let limits = SeriesLimits { series_max: 1, new_series_per_second: 1, idle_eviction_ms: 1 };
-        let plan = Plan { monitors: Vec::new(), limits };
-        Judge::new(0, &Rules { plan, shards: 1, samples_per_request: 9 }, next)
-    }
-
-    #[test]
-    fn what_is_written_counts_once_it_is_finished_and_is_gone_if_it_never_is() {
-        let disk = Arc::new(MemoryDisk::default());
-        let names = || disk.list().expect("memory does not fail");
-        let snapshots = Snapshots::on(Arc::clone(&disk) as Arc<dyn Disk>, Arc::new(Metrics::new()));
-        let snapshots = snapshots.expect("memory does not fail");
-        drop(snapshots.write(&judge(5)).expect("memory does not fail"));
-        assert_eq!(names(), [""; 0]);
-        let unfinished = snapshots.write(&judge(7)).expect("memory does not fail");
-        assert!(snapshots.load(0, 1).is_none());
-        assert!(names().iter().all(|name| name.ends_with(TEMPORARY)));
-        snapshots.finish(unfinished).expect("memory does not fail");
-        assert_eq!(snapshots.load(0, 1).map(|judge| judge.next()), Some(7));
-        assert_eq!(names(), [file_name(0, 1, 7)]);
-    }
-}
+mod tests;

@@ -58,6 +58,7 @@ table! {
     "level_shifts_accepted_total" "counter" [] "How often a lasting deviation was accepted as the new normal";
     "journal_bytes" "gauge" [] "Bytes of the journal that engines or targets still need, or that a start would";
     "journal_limit_bytes" "gauge" [] "Bytes at which the journal is full and requests are answered 503";
+    "journal_waiting_bytes" "gauge" [] "Bytes of decoded requests that wait for an engine";
     "journal_writable" "gauge" [] "Whether the disk takes what is written to the journal; while it does not, requests are answered 503";
     "journal_errors_total" "counter" ["operation"] "Errors of the disk that has the journal";
     "journal_sync_seconds" "histogram" [] "How long it took to make the journal durable";
@@ -120,6 +121,8 @@ pub struct Metrics {
     pub journal_bytes: Gauge,
     /// Their limit.
     pub journal_limit_bytes: Gauge,
+    /// Bytes that wait for an engine.
+    pub journal_waiting_bytes: Gauge,
     /// Whether the disk takes what is written.
     pub journal_writable: Gauge,
     /// Errors of the disk, by operation.
@@ -187,6 +190,7 @@ impl Metrics {
             level_shifts_accepted: counter(r, "level_shifts_accepted_total"),
             journal_bytes: gauge(r, "journal_bytes"),
             journal_limit_bytes: gauge(r, "journal_limit_bytes"),
+            journal_waiting_bytes: gauge(r, "journal_waiting_bytes"),
             journal_writable: gauge(r, "journal_writable"),
             journal_errors: family(r, "journal_errors_total"),
             journal_cut_bytes: counter(r, "journal_cut_bytes_total"),

@@ -177,6 +177,13 @@ fn what_is_no_yaml_is_reported_with_its_line() {
     assert_eq!(errors(&"#".repeat((1 << 20) + 1)), " 1048577 bytes exceed the limit of 1048576");
 }
 
+/// The parser puts both into a line that is not there; found by fuzzing.
+#[test]
+fn what_is_missing_at_the_end_is_reported_in_the_last_line() {
+    assert_eq!(errors("a: 1\nbad"), "2: invalid YAML: simple key expected");
+    assert_eq!(errors("monitors:\n-"), "2: monitors[0].name: is required");
+}
+
 #[test]
 fn a_message_is_one_line_whatever_is_written() {
     assert_eq!(

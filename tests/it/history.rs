@@ -305,5 +305,5 @@ fn prometheus_tells_what_it_was_sent_to_the_millisecond() {
 #[test]
 fn victoria_metrics_tells_what_it_was_sent_to_the_millisecond() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    check_real(&stack::victoria_metrics(dir.path()), "/api/v1/write");
+    check_real(&stack::victoria_metrics(dir.path(), free_addr()), "/api/v1/write");
 }

@@ -223,7 +223,7 @@ fn the_largest_body_that_is_allowed_fits_into_the_least_memory_that_is() {
 
 #[test]
 fn who_leaves_a_body_unread_says_that_the_connection_ends() {
-    let server = TestServer::start_with(Settings { journal_bytes: 1, ..Settings::default() });
+    let server = TestServer::start_with(Settings { waiting_bytes: 1, ..Settings::default() });
     let body = good_body();
     assert_eq!(client::post(server.addr, V1, &body).status, 204, "it is full after the first");
     let check = |head: &str, status: u16| {
@@ -250,7 +250,7 @@ fn who_leaves_a_body_unread_says_that_the_connection_ends() {
 
 #[test]
 fn a_full_journal_refuses_whole_requests_until_it_is_read() {
-    let server = TestServer::start_with(Settings { journal_bytes: 4000, ..Settings::default() });
+    let server = TestServer::start_with(Settings { waiting_bytes: 4000, ..Settings::default() });
     let mut body = V2Body::new();
     body.series(&[("__name__", "up")]).samples.push(client::v2_sample(1.0));
     let body = body.encode();

@@ -67,7 +67,7 @@ impl Bench {
 
     fn with_journal(addr: SocketAddr, max_bytes: usize) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let journal = Journal::in_memory(max_bytes as u64, 1, Arc::clone(&metrics));
+        let journal = Journal::in_memory_waiting(max_bytes, (1 << 30, 1), Arc::clone(&metrics));
         let target =
             Target::new(&format!("http://{addr}"), "j", Duration::from_secs(10)).expect("an address");
         let scraper = Scraper::new(target, Arc::clone(&journal), Arc::clone(&metrics));

@@ -1,5 +1,8 @@
 //! The sender against receivers that refuse, fail, hang and die: whatever can be delivered arrives.
 
+pub(crate) mod bench;
+mod outbox;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,91 +12,13 @@ use hyper::header::{AUTHORIZATION, HeaderName};
 use promantis::edge::clock::unix_ms;
 use promantis::edge::send::{Outgoing, Secret, TargetSpec, Targets};
 use promantis::edge::telemetry::Metrics;
-use promantis::wire::prompb::v1::{Label, Sample, TimeSeries, WriteRequest};
-use prost::Message;
 
-use crate::support::receiver::{Arrived, Post, Receiver, Reply, eventually, free_address, url};
-
-const OK: Reply = Reply::Status(204);
+use crate::support::receiver::{Post, Receiver, Reply, eventually, free_address, url};
+use bench::{OK, Sender, in_memory, names, request, set_shards, spec, timestamps, to, wide};
 
 /// Beside the first request, for one bad series in `n`.
 fn extra_requests(n: usize) -> usize {
     (2.0 * (n as f64).log2()) as usize + 2
-}
-
-/// One sample of each series at `timestamp`.
-fn request<'a>(series: impl IntoIterator<Item = &'a str>, timestamp: i64) -> Arc<Outgoing> {
-    let one = |name: &str| TimeSeries {
-        labels: vec![Label { name: b"__name__".to_vec(), value: name.as_bytes().to_vec() }],
-        samples: vec![Sample { value: timestamp as f64, timestamp }],
-        ..TimeSeries::default()
-    };
-    let timeseries: Vec<_> = series.into_iter().map(one).collect();
-    let samples = timeseries.len();
-    let raw = WriteRequest { timeseries, ..WriteRequest::default() }.encode_to_vec();
-    let body = Bytes::from(snap::raw::Encoder::new().compress_vec(&raw).expect("a request is short"));
-    Arc::new(Outgoing { body, samples, oldest: timestamp, newest: timestamp })
-}
-
-fn names(count: usize) -> Vec<String> {
-    (0..count).map(|index| format!("s{index}")).collect()
-}
-
-/// `count` series named `s0`, `s1`, …, one sample each.
-fn wide(count: usize, timestamp: i64) -> Arc<Outgoing> {
-    request(names(count).iter().map(String::as_str), timestamp)
-}
-
-fn spec(url: hyper::Uri) -> TargetSpec {
-    TargetSpec {
-        max_sample_age: None,
-        backoff_min: Duration::from_millis(1),
-        backoff_max: Duration::from_millis(10),
-        ..TargetSpec::new(url, "one")
-    }
-}
-
-/// Targets, and what they count.
-struct Sender {
-    targets: Targets,
-    metrics: Arc<Metrics>,
-}
-
-impl Sender {
-    fn start(specs: Vec<TargetSpec>) -> Self {
-        let metrics = Arc::new(Metrics::new());
-        Self { targets: Targets::start(specs, 1, Arc::clone(&metrics)), metrics }
-    }
-
-    fn to(receiver: &Receiver) -> Self {
-        Self::start(vec![spec(receiver.url())])
-    }
-
-    fn offer(&self, request: &Arc<Outgoing>) {
-        self.targets.offer(0, Arc::clone(request));
-    }
-
-    fn dropped(&self, reason: &str) -> u64 {
-        self.metrics.derived_dropped.get_or_create(&vec![("reason", reason.to_owned())]).get()
-    }
-
-    fn requests(&self, outcome: &str) -> u64 {
-        let labels = vec![("target", "one".to_owned()), ("outcome", outcome.to_owned())];
-        self.metrics.remote_write_requests.get_or_create(&labels).get()
-    }
-
-    fn samples(&self, target: &str) -> u64 {
-        self.metrics.remote_write_samples.get_or_create(&vec![("target", target.to_owned())]).get()
-    }
-
-    /// Everything that was offered has been taken or dropped.
-    async fn finish(&self) {
-        assert_eq!(self.targets.drain(Duration::from_secs(30)).await, 0, "nothing is left");
-    }
-}
-
-fn timestamps(taken: &[Arrived], series: &str) -> Vec<i64> {
-    taken.iter().filter(|sample| sample.series == series).map(|sample| sample.timestamp).collect()
 }
 
 /// Three requests to a receiver that treats each to `failures` first: all arrive, once each, in order, and
@@ -342,15 +267,17 @@ async fn lanes_keep_the_order_of_their_series_through_all_kinds_of_trouble() {
     })
     .await;
     let metrics = Arc::new(Metrics::new());
-    let targets = Targets::start(vec![spec(receiver.url())], 3, metrics);
+    let journal = in_memory(&metrics);
+    set_shards(&journal, 3);
+    let sender = Sender::over(journal, to(vec![spec(receiver.url())]), metrics);
     let series: Vec<Vec<String>> =
         (0..3).map(|lane| names(5).into_iter().map(|name| format!("{lane}{name}")).collect()).collect();
     for timestamp in 1..=20 {
         for (lane, names) in series.iter().enumerate() {
-            targets.offer(lane, request(names.iter().map(String::as_str), timestamp));
+            sender.offer_to(lane as u16, &request(names.iter().map(String::as_str), timestamp));
         }
     }
-    assert_eq!(targets.drain(Duration::from_secs(30)).await, 0);
+    sender.finish().await;
     let taken = receiver.taken();
     for name in series.iter().flatten() {
         assert_eq!(timestamps(&taken, name), (1..=20).collect::<Vec<_>>(), "{name}");
@@ -358,38 +285,17 @@ async fn lanes_keep_the_order_of_their_series_through_all_kinds_of_trouble() {
 }
 
 #[tokio::test]
-async fn a_full_queue_drops_the_oldest_and_counts_them_exactly() {
-    let open = Arc::new(AtomicBool::new(false));
-    let gate = Arc::clone(&open);
-    let receiver =
-        Receiver::start(move |_| if gate.load(Ordering::SeqCst) { OK } else { Reply::Status(503) }).await;
-    let requests: Vec<_> = (10..=20).map(|timestamp| request(["a", "b"], timestamp)).collect();
-    let room = requests[8..].iter().map(|request| request.body.len()).sum();
-    let sender = Sender::start(vec![TargetSpec { queue_bytes_max: room, ..spec(receiver.url()) }]);
-    sender.offer(&requests[0]);
-    // From then on the first is in hand and waits no longer.
-    receiver.wait_for_posts(1).await;
-    requests[1..].iter().for_each(|request| sender.offer(request));
-    let bytes = vec![("target", "one".to_owned())];
-    assert_eq!(sender.metrics.remote_write_queue_bytes.get_or_create(&bytes).get(), room as i64);
-    open.store(true, Ordering::SeqCst);
-    sender.finish().await;
-    assert_eq!(timestamps(&receiver.taken(), "a"), [10, 18, 19, 20]);
-    assert_eq!(sender.dropped("queue_full"), 2 * 7);
-}
-
-#[tokio::test]
 async fn what_is_too_old_is_counted_and_not_sent() {
     let receiver = Receiver::start(|_| OK).await;
-    let metrics = Arc::new(Metrics::new());
     let aged = TargetSpec { max_sample_age: Some(Duration::from_secs(60)), ..spec(receiver.url()) };
-    let targets = Targets::start_at(vec![aged], 1, Arc::clone(&metrics), Arc::new(|| 100_000));
-    let sender = Sender { targets, metrics };
+    let sender = Sender::start(Vec::new());
+    let (journal, counted) = (Arc::clone(&sender.journal), Arc::clone(&sender.metrics));
+    let targets = Targets::start_at(to(vec![aged]), journal, counted, Arc::new(|| 100_000));
+    let sender = Sender { targets, ..sender };
     for newest in [39_999, 40_000, 100_000] {
         sender.offer(&request(["a", "b"], newest));
     }
-    let partly = Outgoing { oldest: 1, ..(*request(["c"], 50_000)).clone() };
-    sender.offer(&Arc::new(partly));
+    sender.offer(&Outgoing { oldest: 1, ..request(["c"], 50_000) });
     sender.finish().await;
     assert_eq!(timestamps(&receiver.taken(), "a"), [40_000, 100_000]);
     assert_eq!(timestamps(&receiver.taken(), "c"), [50_000], "a part of it may still be taken");
@@ -423,17 +329,14 @@ async fn a_reload_keeps_what_waits_for_the_targets_that_stay() {
     sender.offer(&requests[0]);
     receiver.wait_for_posts(1).await;
     requests[1..].iter().for_each(|request| sender.offer(request));
-    // Room for two of the three that wait.
-    let room = requests[2..].iter().map(|request| request.body.len()).sum();
-    let smaller = TargetSpec { queue_bytes_max: room, ..spec(receiver.url()) };
-    sender.targets.replace(vec![smaller, added]);
-    eventually("what waited is counted", || sender.dropped("target_removed") == 4).await;
-    assert_eq!(sender.dropped("queue_full"), 1);
-    assert!(!sender.metrics.render().contains("queue_bytes{target=\"gone\"}"));
+    sender.targets.replace(to(vec![spec(receiver.url()), added]));
+    assert_eq!(sender.dropped("target_removed"), 3, "what waited for it; one is in hand");
+    eventually("what was in hand is counted", || sender.dropped("target_removed") == 4).await;
+    assert!(!sender.metrics.render().contains("pending_bytes{target=\"gone\"}"));
     open.store(true, Ordering::SeqCst);
-    receiver.wait_for_taken(3).await;
+    receiver.wait_for_taken(4).await;
     sender.offer(&request(["a"], 5));
     sender.finish().await;
-    assert_eq!(timestamps(&receiver.taken(), "a"), [1, 3, 4, 5]);
-    assert_eq!(timestamps(&new.taken(), "a"), [5]);
+    assert_eq!(timestamps(&receiver.taken(), "a"), [1, 2, 3, 4, 5]);
+    assert_eq!(timestamps(&new.taken(), "a"), [5], "what came before is not for it");
 }

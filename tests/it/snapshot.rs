@@ -202,7 +202,7 @@ fn experienced() -> Engine {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     /// Whatever happened, an engine that is restored says and counts from then on what the saved one does.
     #[test]

@@ -18,7 +18,7 @@ pub(super) struct Status {
     pub(super) samples_judged: u64,
     pub(super) derived_samples: u64,
     pub(super) flags_raised: u64,
-    pub(super) journal_bytes: i64,
+    pub(super) journal_waiting_bytes: i64,
 }
 
 /// Labels of derived series, without a name.

@@ -80,13 +80,16 @@ impl Driver {
         let (mut judged, mut since) = (0, Instant::now());
         loop {
             let status: Status = self.get("/api/v1/status").await?;
-            if status.samples_received >= self.samples && status.journal_bytes == 0 {
+            if status.samples_received >= self.samples && status.journal_waiting_bytes == 0 {
                 return Ok(status);
             }
             if status.samples_judged > judged {
                 (judged, since) = (status.samples_judged, Instant::now());
             } else if since.elapsed() > PATIENCE {
-                bail!("{} bytes in the journal are not judged, and nothing happens", status.journal_bytes);
+                bail!(
+                    "{} bytes in the journal are not judged, and nothing happens",
+                    status.journal_waiting_bytes
+                );
             }
             tokio::time::sleep(POLL).await;
         }

@@ -19,7 +19,7 @@ pub(super) struct Status {
     series_monitored: i64,
     signals_flagged: i64,
     flags_raised: u64,
-    journal_bytes: i64,
+    journal_waiting_bytes: i64,
 }
 
 impl Status {
@@ -33,7 +33,7 @@ impl Status {
             series_monitored: monitored.get(),
             signals_flagged: metrics.signals_flagged.get(),
             flags_raised: metrics.flags_raised.get(),
-            journal_bytes: metrics.journal_bytes.get(),
+            journal_waiting_bytes: metrics.journal_waiting_bytes.get(),
         }
     }
 }

@@ -16,11 +16,12 @@ impl Journal {
     /// counts from 0 for each of them.
     ///
     /// Nothing is appended that the log holds already, which is so after a crash: false then. Waits while the disk
-    /// fails, unless the journal was abandoned.
+    /// fails, where somebody heals it; else the journal is incomplete from then on.
     pub fn offer(&self, stream: u16, cause: u64, part: u32, request: &Outgoing) -> bool {
         let head = record::derived_head((cause, part), request);
         let mut state = self.lock();
-        if state.ledger.has_derived(stream, (cause, part)) {
+        // What comes after something that is missing would say that it is not.
+        if state.incomplete || state.ledger.has_derived(stream, (cause, part)) {
             return false;
         }
         let written = loop {
@@ -33,7 +34,8 @@ impl Journal {
             }
         };
         let Some(sequence) = written else {
-            let lost = if state.abandoned { 0 } else { request.samples as u64 };
+            state.incomplete = state.broken.is_some();
+            let lost = if state.incomplete { 0 } else { request.samples as u64 };
             count(&self.metrics.derived_dropped, "reason", "too_large", lost);
             return false;
         };

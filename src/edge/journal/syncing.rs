@@ -53,7 +53,7 @@ impl Settling {
             if self.lost.len() >= LOST_MAX {
                 self.lost.remove(0);
             }
-            self.lost.push(from..through);
+            self.lost.push(from.max(self.through)..through);
         }
         self.through = through;
     }
@@ -83,6 +83,7 @@ impl Syncing {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(journal: &Arc<Journal>) -> std::io::Result<Self> {
+        journal.lock().abandoned = false;
         let syncs = Arc::clone(journal);
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || syncs.sync_on());
         Ok(Self { thread: thread?, journal: Arc::clone(journal) })
@@ -139,13 +140,7 @@ impl Journal {
         self.metrics.journal_sync_seconds.observe(begin.elapsed().as_secs_f64());
         let mut state = self.lock();
         match synced {
-            Ok(_) if state.broken.is_some() => {}
-            Ok(durable) => {
-                if state.rules_before.as_ref().is_some_and(|(sequence, _)| *sequence < durable) {
-                    state.rules_before = None;
-                }
-                self.reach(&mut state, durable);
-            }
+            Ok(durable) => self.reach(&mut state, durable),
             Err(error) => {
                 self.broke(&mut state, "sync", &error);
                 return Err(error);
@@ -160,14 +155,16 @@ impl Journal {
     fn heal(&self) -> Result<(), LogError> {
         let mut state = self.lock();
         let state = &mut *state;
-        if let Some((_, before)) = state.rules_before.take()
-            && self.sync == SyncMode::Batch
-        {
-            state.ledger.restore_rules(before);
-        }
         let batch = self.sync == SyncMode::Batch;
+        let checkpoint = |durable| {
+            self.reach(state, durable);
+            if let Some((_, before)) = state.rules_before.take().filter(|_| batch) {
+                state.ledger.restore_rules(before);
+            }
+            state.ledger.encode()
+        };
         let keep = |record: &Record| !batch || matches!(record.head.kind, DERIVED | CURSOR);
-        self.log.heal(&state.ledger.encode(), keep)?;
+        self.log.heal(checkpoint, keep)?;
         state.waiting.forget_from(state.visible);
         state.broken = None;
         let next = self.log.next();

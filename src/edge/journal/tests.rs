@@ -1,10 +1,12 @@
 //! The journal against a naive one, full, broken and closed.
 
+use std::io;
 use std::sync::mpsc;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::edge::disk::failing::{FailingDisk, Fault};
 use crate::edge::send::Outgoing;
 use crate::wire::decode::Protocol;
 
@@ -26,8 +28,7 @@ fn journal(max_bytes: u64, readers: usize) -> Arc<Journal> {
 
 /// One that has room for everything but for so many bytes that wait for engines.
 fn narrow(waiting_max: usize, readers: usize) -> Arc<Journal> {
-    let journal = Arc::into_inner(journal(1 << 30, readers)).expect("nobody else has it");
-    Arc::new(Journal { waiting_max, ..journal })
+    Journal::in_memory_waiting(waiting_max, (1 << 30, readers), Arc::new(Metrics::new()))
 }
 
 #[test]
@@ -124,7 +125,13 @@ fn a_waiting_reader_is_woken_by_a_record_and_by_the_end() {
 #[test]
 fn nothing_is_seen_or_settled_before_it_is_synced() {
     let opened = Log::open(Arc::new(MemoryDisk::default()), options(1 << 20, SyncMode::Batch));
-    let settings = Settings { max_bytes: 1 << 20, sync: SyncMode::Batch, readers: 1, lasting: true };
+    let settings = Settings {
+        max_bytes: 1 << 20,
+        waiting_max: 1 << 20,
+        sync: SyncMode::Batch,
+        readers: 1,
+        lasting: true,
+    };
     let journal = Journal::over(opened.expect("it opens"), &settings, Arc::new(Metrics::new()));
     let journal = journal.expect("memory does not fail");
     let sequence = append(&journal, 0, 10).expect("there is room");
@@ -133,6 +140,177 @@ fn nothing_is_seen_or_settled_before_it_is_synced() {
     journal.sync().expect("memory does not fail");
     assert_eq!(journal.wait_settled(sequence), Ok(()));
     assert_eq!(journal.read(0).map(|record| record.sequence), Some(sequence));
+}
+
+#[test]
+fn what_is_too_old_presses_as_well_as_what_is_too_much() {
+    let journal = journal(64 << 20, 0);
+    journal.append_tick(1000).expect("a tick always fits");
+    let request = Outgoing { body: vec![0; 3 << 20].into(), samples: 1, oldest: 0, newest: 0 };
+    assert!(journal.offer(0, 0, 0, &request));
+    assert_eq!(journal.pressed(i64::MAX), None, "there is one segment alone");
+    journal.append_tick(2000).expect("a tick always fits");
+    assert_eq!((journal.pressed(1000), journal.pressed(1001)), (None, Some(2)));
+}
+
+const FULL: Fault = Fault::Write(io::ErrorKind::StorageFull);
+
+/// A journal on `disk` that acknowledges what is durable, for one engine.
+fn on(disk: &FailingDisk) -> Journal {
+    let opened = Log::open(Arc::new(disk.clone()), options(8 << 20, SyncMode::Batch));
+    let settings = Settings {
+        max_bytes: 8 << 20,
+        waiting_max: 8 << 20,
+        sync: SyncMode::Batch,
+        readers: 1,
+        lasting: true,
+    };
+    Journal::over(opened.expect("it opens"), &settings, Arc::new(Metrics::new())).expect("the disk is well")
+}
+
+/// What engines see, without waiting for more.
+fn seen(journal: &Journal) -> Vec<u64> {
+    journal.close();
+    std::iter::from_fn(|| journal.read(0)).map(|record| record.sequence).collect()
+}
+
+/// The requests that the log holds.
+fn held(journal: &Journal) -> Vec<u64> {
+    let mut reader = log::Reader::default();
+    let mut next = || journal.read_log(&mut reader, u64::MAX, |head| head.kind == record::REQUEST);
+    std::iter::from_fn(|| next().expect("it can be read")).map(|record| record.head.sequence).collect()
+}
+
+fn rules(samples_per_request: u32) -> Arc<Rules> {
+    let plan = crate::config::parse("").expect("the defaults are valid").plan;
+    Arc::new(Rules { plan: crate::engine::monitor::Plan::clone(&plan), shards: 1, samples_per_request })
+}
+
+#[test]
+fn while_the_disk_fails_requests_are_refused_and_what_was_not_durable_is_never_seen() {
+    for fault in [FULL, Fault::Sync(io::ErrorKind::Other), Fault::Write(io::ErrorKind::ReadOnlyFilesystem)] {
+        let disk = FailingDisk::default();
+        let journal = on(&disk);
+        let first = append(&journal, 0, 10).expect("there is room");
+        journal.sync().expect("the disk is well");
+        let lost = append(&journal, 0, 10).expect("there is room");
+        disk.set(Some(fault));
+        assert!(journal.sync().is_err());
+        assert_eq!(journal.wait_settled(lost), Err(Unsettled));
+        assert!(matches!(append(&journal, 0, 10), Err(Full::Unwritable(_))), "{fault:?}");
+        assert!(journal.sync().is_err(), "it is still ill");
+        assert_eq!(journal.metrics.journal_writable.get(), 0);
+        disk.set(None);
+        journal.sync().expect("it is well again");
+        assert_eq!(journal.metrics.journal_writable.get(), 1);
+        let last = append(&journal, 0, 10).expect("there is room");
+        journal.sync().expect("the disk is well");
+        assert_eq!(journal.wait_settled(last), Ok(()));
+        assert_eq!(journal.wait_settled(lost), Err(Unsettled), "it stays lost");
+        assert_eq!((seen(&journal), held(&journal)), (vec![first, last], vec![first, last]), "{fault:?}");
+        let left = Log::open(Arc::new(disk.after_power_loss()), options(8 << 20, SyncMode::Batch));
+        let left: Vec<_> = left.expect("it opens").since.iter().map(|it| it.head.sequence).collect();
+        assert_eq!(left, [last], "after {fault:?} and a loss of power");
+    }
+}
+
+/// Once a new segment had made a request durable, an error before the next sync took it from the engines, though
+/// its sender was told that it was taken.
+#[test]
+fn what_a_new_segment_made_durable_is_seen_and_settled_whatever_fails_then() {
+    let disk = FailingDisk::default();
+    let journal = on(&disk);
+    let rules = journal.append_rules(0, rules(7)).expect("the disk is well");
+    let request = append(&journal, 0, 10).expect("there is room");
+    let state = journal.lock();
+    journal.log.roll(&state.ledger.encode()).expect("the disk is well");
+    drop(state);
+    disk.set(Some(FULL));
+    assert!(append(&journal, 0, 10).is_err());
+    assert_eq!(journal.wait_settled(request), Ok(()));
+    disk.set(None);
+    journal.sync().expect("it is well again");
+    assert_eq!(journal.rules().map(|rules| rules.samples_per_request), Some(7));
+    assert_eq!(seen(&journal), [rules, request]);
+}
+
+#[test]
+fn rules_that_were_lost_are_not_in_force() {
+    let disk = FailingDisk::default();
+    let journal = on(&disk);
+    journal.append_rules(0, rules(7)).expect("the disk is well");
+    journal.sync().expect("the disk is well");
+    let lost = journal.append_rules(0, rules(8)).expect("the disk is well");
+    disk.set(Some(Fault::Sync(io::ErrorKind::Other)));
+    assert!(journal.sync().is_err());
+    assert_eq!(journal.wait_settled(lost), Err(Unsettled));
+    disk.set(None);
+    journal.sync().expect("it is well again");
+    assert_eq!(journal.rules().map(|rules| rules.samples_per_request), Some(7));
+    drop(journal);
+    assert_eq!(on(&disk).rules().map(|rules| rules.samples_per_request), Some(7));
+}
+
+fn derived() -> Outgoing {
+    Outgoing { body: Bytes::from_static(b"x"), samples: 1, oldest: 0, newest: 0 }
+}
+
+#[test]
+fn what_was_derived_before_an_error_outlives_it() {
+    let disk = FailingDisk::default();
+    let journal = on(&disk);
+    journal.move_cursor("one", 0, 0);
+    assert!(journal.offer(0, 1, 0, &derived()));
+    journal.move_cursor("two", 0, 5);
+    disk.set(Some(Fault::Sync(io::ErrorKind::Other)));
+    append(&journal, 0, 10).expect("there is room");
+    assert!(journal.sync().is_err());
+    journal.move_cursor("two", 0, 9);
+    disk.set(None);
+    journal.sync().expect("it is well again");
+    let opened = Log::open(Arc::new(disk.after_power_loss()), options(8 << 20, SyncMode::Batch));
+    let opened = opened.expect("it opens");
+    let ledger = remembered(&opened);
+    assert!(ledger.has_derived(0, (1, 0)));
+    assert_eq!(ledger.cursors["two"][&0], 9);
+    let mut reader = log::Reader::default();
+    let found = opened.log.read(&mut reader, u64::MAX, |head| head.kind == record::DERIVED);
+    assert_eq!(found.expect("it can be read").and_then(|it| record::outgoing(&it)), Some(derived()));
+}
+
+/// A stop gave up what a broken disk did not take, and then, the disk being well again, wrote what came after: a
+/// start took the first for sent.
+#[test]
+fn after_something_derived_is_missing_nothing_derived_is_written() {
+    let disk = FailingDisk::default();
+    let journal = on(&disk);
+    assert!(journal.offer(0, 1, 0, &derived()));
+    disk.set(Some(FULL));
+    assert!(append(&journal, 0, 10).is_err());
+    journal.abandon();
+    assert!(!journal.offer(0, 2, 0, &derived()));
+    disk.set(None);
+    journal.sync().expect("it is well again");
+    assert!(!journal.offer(0, 3, 0, &derived()), "a start would take 2 for written");
+    assert!(journal.is_incomplete());
+    assert!(on(&disk).offer(0, 2, 0, &derived()), "the next start writes it");
+}
+
+#[test]
+fn engines_wait_for_a_disk_that_somebody_heals() {
+    let disk = FailingDisk::default();
+    let journal = Arc::new(on(&disk));
+    let syncing = Syncing::start(&journal).expect("there are threads");
+    disk.set(Some(FULL));
+    assert!(append(&journal, 0, 10).is_err());
+    let engine = std::thread::spawn({
+        let journal = Arc::clone(&journal);
+        move || journal.offer(0, 1, 0, &derived())
+    });
+    disk.set(None);
+    assert!(engine.join().expect("no panic"), "it is written once the disk is well");
+    journal.close();
+    syncing.join();
 }
 
 #[derive(Clone, Debug)]

@@ -3,14 +3,18 @@
 //! A record: marker `u32`, CRC32C `u32` of all that follows, length of the payload `u32`, sequence `u64`, arrival
 //! `i64`, behind `u32`, stream `u16`, kind `u8`, one zero byte, payload. Little-endian; 36 bytes beside the
 //! payload. A segment begins with a head: magic of 8 bytes that end in the version, CRC32C `u32` of all that
-//! follows, length of the checkpoint `u32`, first sequence `u64`, arrival `i64`, checkpoint; 32 bytes beside it.
+//! follows, length of the checkpoint `u32`, first sequence `u64`, next sequence `u64`, arrival `i64`, checkpoint; 40
+//! bytes beside it.
 
 /// Bytes of a record beside its payload.
 pub(super) const RECORD_BYTES: usize = 36;
 /// Bytes of a segment's head beside the checkpoint.
-pub(super) const HEAD_BYTES: usize = 32;
+pub(super) const HEAD_BYTES: usize = 40;
 /// Longest payload, and longest checkpoint.
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+
+/// Highest sequence that is read. No log gets so far, and whoever goes on behind it has room to count.
+const SEQUENCE_MAX: u64 = u64::MAX >> 1;
 
 const MARKER: [u8; 4] = [0xF5, b'R', b'e', b'c'];
 const MAGIC: &[u8; 8] = b"prmlog\x00\x01";
@@ -91,6 +95,9 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed<'_> {
         stream: u16::from_le_bytes(fields.take()),
         kind: fields.take::<1>()[0],
     };
+    if head.sequence > SEQUENCE_MAX {
+        return Parsed::Bad;
+    }
     Parsed::Good(head, &bytes[RECORD_BYTES..total], total)
 }
 
@@ -107,13 +114,27 @@ pub(super) fn resync(bytes: &[u8], from: usize) -> Option<usize> {
     }
 }
 
+/// What stands before the records of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SegmentStart<'a> {
+    /// First sequence that may be in it.
+    pub(super) first: u64,
+    /// Every sequence below was used before it.
+    pub(super) next: u64,
+    /// Arrival of the newest record before it.
+    pub(super) arrival: i64,
+    pub(super) checkpoint: &'a [u8],
+}
+
 /// Writes the head of a segment.
-pub(super) fn encode_segment(first: u64, arrival: i64, checkpoint: &[u8]) -> Vec<u8> {
+pub(super) fn encode_segment(start: &SegmentStart<'_>) -> Vec<u8> {
+    let SegmentStart { first, next, arrival, checkpoint } = *start;
     let mut bytes = Vec::with_capacity(HEAD_BYTES + checkpoint.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&(checkpoint.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&first.to_le_bytes());
+    bytes.extend_from_slice(&next.to_le_bytes());
     bytes.extend_from_slice(&arrival.to_le_bytes());
     bytes.extend_from_slice(checkpoint);
     let crc = crc32c::crc32c(&bytes[12..]);
@@ -124,8 +145,8 @@ pub(super) fn encode_segment(first: u64, arrival: i64, checkpoint: &[u8]) -> Vec
 /// What a segment says of itself.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum SegmentHead<'a> {
-    /// First sequence that may be in it, arrival of the newest record before it, checkpoint.
-    Good(u64, i64, &'a [u8]),
+    /// All of it.
+    Good(SegmentStart<'a>),
     /// It is so long in all.
     Longer(usize),
     /// Written by a program that this one does not know.
@@ -152,8 +173,13 @@ pub(super) fn parse_segment(bytes: &[u8]) -> SegmentHead<'_> {
     match crc32c::crc32c(checked) == crc {
         true if magic[7] != MAGIC[7] => SegmentHead::UnknownVersion(magic[7]),
         true => {
-            let (first, arrival) = (u64::from_le_bytes(fields.take()), i64::from_le_bytes(fields.take()));
-            SegmentHead::Good(first, arrival, &bytes[HEAD_BYTES..HEAD_BYTES + length])
+            let (first, next) = (u64::from_le_bytes(fields.take()), u64::from_le_bytes(fields.take()));
+            let arrival = i64::from_le_bytes(fields.take());
+            let checkpoint = &bytes[HEAD_BYTES..HEAD_BYTES + length];
+            match first.max(next) > SEQUENCE_MAX {
+                true => SegmentHead::Bad,
+                false => SegmentHead::Good(SegmentStart { first, next, arrival, checkpoint }),
+            }
         }
         false => SegmentHead::Bad,
     }
@@ -201,6 +227,24 @@ mod tests {
         }
     }
 
+    /// A start counted on from the highest number there is, and overflowed; found by fuzzing.
+    #[test]
+    fn a_sequence_that_cannot_be_counted_on_from_is_no_record_and_begins_no_segment() {
+        let is_record = |sequence| {
+            let mut bytes = Vec::new();
+            encode(&head(sequence), &[b"payload"], &mut bytes);
+            matches!(parse(&bytes), Parsed::Good(..))
+        };
+        let is_segment = |first, next| {
+            let start = SegmentStart { first, next, arrival: 0, checkpoint: b"" };
+            parse_segment(&encode_segment(&start)) != SegmentHead::Bad
+        };
+        for (sequence, expected) in [(SEQUENCE_MAX, true), (SEQUENCE_MAX + 1, false), (u64::MAX, false)] {
+            let good = [is_record(sequence), is_segment(sequence, 0), is_segment(0, sequence)];
+            assert_eq!(good, [expected; 3], "{sequence}");
+        }
+    }
+
     #[test]
     fn the_next_good_record_is_found_behind_damage() {
         let mut bytes = Vec::new();
@@ -215,9 +259,10 @@ mod tests {
 
     #[test]
     fn a_segment_says_what_it_is() {
-        let bytes = encode_segment(5, 6, b"checkpoint");
-        assert_eq!(parse_segment(&bytes), SegmentHead::Good(5, 6, b"checkpoint"));
-        assert_eq!(parse_segment(&bytes[..40]), SegmentHead::Longer(bytes.len()));
+        let start = SegmentStart { first: 5, next: 7, arrival: 6, checkpoint: b"checkpoint" };
+        let bytes = encode_segment(&start);
+        assert_eq!(parse_segment(&bytes), SegmentHead::Good(start));
+        assert_eq!(parse_segment(&bytes[..44]), SegmentHead::Longer(bytes.len()));
         let mut newer = bytes.clone();
         newer[7] = 9;
         assert_eq!(parse_segment(&newer), SegmentHead::UnknownVersion(9));

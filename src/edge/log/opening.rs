@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::frame::{self, Parsed, SegmentHead};
+use super::frame::{self, Parsed, SegmentHead, SegmentStart};
 use super::{Log, Options, Record, Segment, State};
 use crate::edge::disk::{Disk, File, read_whole};
 
 /// Largest segment that is read. One is full long before.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
-/// A log, and how it was found. It takes records after [`Log::roll`].
+/// A log, and how it was found. It takes records after [`Log::roll`], which writes once more what may not be durable.
 #[derive(Debug)]
 pub struct Opened {
     /// The log.
@@ -45,26 +45,27 @@ impl Log {
     /// # Errors
     /// As the system tells; [`io::ErrorKind::Unsupported`] where a newer program wrote it.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> io::Result<Opened> {
-        let mut numbers: Vec<u64> = disk.list()?.iter().filter_map(|name| number_of(name)).collect();
+        let names = disk.list()?;
+        let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
         numbers.sort_unstable();
-        let mut segments = VecDeque::new();
-        let mut heads = Vec::new();
-        let number = numbers.last().map_or(0, |last| last + 1);
-        for number in numbers {
-            let (segment, checkpoint) = open_segment(&*disk, number)?;
-            segments.push_back(segment);
-            heads.push(checkpoint);
-        }
-        let newest = heads.iter().rposition(Option::is_some);
+        let made = names.iter().filter_map(|name| number_of(name.strip_suffix(".new")?));
+        let made: Vec<u64> = made.collect();
+        let number = numbers.last().max(made.iter().max()).map_or(0, |last| last + 1);
+        let found: io::Result<Vec<_>> =
+            numbers.into_iter().map(|number| open_segment(&*disk, number)).collect();
+        let mut older = found?;
+        let newest = older.iter().rposition(|(_, checkpoint)| checkpoint.is_some());
+        let rest = older.split_off(newest.unwrap_or(0));
         let mut opened = Opened {
-            oldest: heads.first().cloned().flatten(),
-            checkpoint: newest.and_then(|at| heads.swap_remove(at)),
+            oldest: older.iter().chain(&rest).find_map(|(_, checkpoint)| checkpoint.clone()),
+            checkpoint: rest.first().and_then(|(_, checkpoint)| checkpoint.clone()),
             since: Vec::new(),
             cut_bytes: 0,
             damaged: 0,
             log: Log {
                 disk,
                 options,
+                syncing: Mutex::default(),
                 state: Mutex::new(State {
                     segments: VecDeque::new(),
                     number,
@@ -74,19 +75,45 @@ impl Log {
                     tail: VecDeque::new(),
                     tail_bytes: 0,
                     broken: false,
+                    refused: 0,
+                    is_found: true,
                     scratch: Vec::new(),
-                    strays: Vec::new(),
+                    strays: made.into_iter().map(super::temporary_name).collect(),
                 }),
             },
         };
-        let rest = segments.split_off(newest.unwrap_or(0).min(segments.len()));
-        opened.log.lock().segments = segments;
-        rest.into_iter().try_for_each(|segment| opened.take(segment))?;
+        let mut limit = rest.first().map_or(u64::MAX, |(segment, _)| segment.first);
+        older.into_iter().rev().try_for_each(|(segment, _)| opened.take_older(segment, &mut limit))?;
+        rest.into_iter().try_for_each(|(segment, _)| opened.take(segment))?;
         Ok(opened)
     }
 }
 
 impl Opened {
+    /// Adds a segment before those that were added; sequences from `limit` on are superseded by them. Only a damaged
+    /// one is read: it is one whose head was durable once, or what an attempt to go on in vain left behind.
+    fn take_older(&mut self, mut segment: Segment, limit: &mut u64) -> io::Result<()> {
+        let state = self.log.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if segment.first == u64::MAX {
+            let bytes = read_whole(&*segment.file, SEGMENT_BYTES_MAX)?;
+            let start = frame::resync(&bytes, 0);
+            match start.map(|start| (start, frame::parse(&bytes[start..]))) {
+                Some((start, Parsed::Good(head, _, _))) if head.sequence < *limit => {
+                    (segment.first, segment.start) = (head.sequence, start as u64);
+                    segment.arrival = head.arrival;
+                    self.damaged += 1;
+                }
+                _ => {
+                    state.strays.push(super::file_name(segment.number));
+                    return Ok(());
+                }
+            }
+        }
+        *limit = segment.first;
+        state.segments.push_front(segment);
+        Ok(())
+    }
+
     /// Reads a segment whole and adds what is good of it.
     fn take(&mut self, mut segment: Segment) -> io::Result<()> {
         let bytes = read_whole(&*segment.file, SEGMENT_BYTES_MAX)?;
@@ -96,7 +123,7 @@ impl Opened {
         if scanned.records.is_empty() && segment.first == u64::MAX {
             // Neither head nor record: it was being made when the crash came.
             self.cut_bytes += bytes.len() as u64;
-            state.strays.push(segment.number);
+            state.strays.push(super::file_name(segment.number));
             return Ok(());
         }
         if segment.first == u64::MAX {
@@ -111,6 +138,9 @@ impl Opened {
         state.next = segment.first;
         state.arrival = state.arrival.max(segment.arrival);
         segment.size = segment.start.max(scanned.records.first().map_or(segment.start, |(_, at)| *at));
+        let durable = scanned.records.iter().map(|(record, _)| record.head.durable());
+        state.durable = durable.fold(segment.first, u64::max);
+        (state.tail, state.tail_bytes) = (VecDeque::new(), 0);
         for (record, at) in scanned.records {
             if record.head.sequence < state.next {
                 continue;
@@ -119,9 +149,13 @@ impl Opened {
             segment.wrote(record.head.sequence, (frame::RECORD_BYTES + record.payload.len()) as u64);
             state.next = record.head.sequence + 1;
             state.arrival = state.arrival.max(record.head.arrival);
+            if record.head.sequence >= state.durable {
+                state.tail_bytes += record.payload.len();
+                state.tail.push_back(record.clone());
+            }
             self.since.push(record);
         }
-        state.durable = state.next;
+        state.next = state.next.max(segment.next);
         state.segments.push_back(segment);
         Ok(())
     }
@@ -142,19 +176,19 @@ fn open_segment(disk: &dyn Disk, number: u64) -> io::Result<(Segment, Option<Byt
     {
         bytes = read_start(&*file, total)?;
     }
-    let (first, arrival, checkpoint) = match frame::parse_segment(&bytes) {
-        SegmentHead::Good(first, arrival, checkpoint) => {
-            (first, arrival, Some(Bytes::copy_from_slice(checkpoint)))
+    let (first, next, arrival, checkpoint) = match frame::parse_segment(&bytes) {
+        SegmentHead::Good(SegmentStart { first, next, arrival, checkpoint }) => {
+            (first, next, arrival, Some(Bytes::copy_from_slice(checkpoint)))
         }
         SegmentHead::UnknownVersion(version) => {
             let name = super::file_name(number);
             let message = format!("{name} has version {version}, this program reads version 1");
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
-        SegmentHead::Longer(_) | SegmentHead::Bad => (u64::MAX, i64::MIN, None),
+        SegmentHead::Longer(_) | SegmentHead::Bad => (u64::MAX, 0, i64::MIN, None),
     };
     let start = if checkpoint.is_some() { bytes.len() as u64 } else { 0 };
-    Ok((Segment { number, first, arrival, file, start, size, marks: Vec::new() }, checkpoint))
+    Ok((Segment { number, first, next, arrival, file, start, size, marks: Vec::new() }, checkpoint))
 }
 
 fn read_start(file: &dyn File, bytes: usize) -> io::Result<Vec<u8>> {
@@ -208,7 +242,7 @@ fn scan(bytes: &[u8], start: usize) -> Scanned {
 /// Never fails and never panics, whatever the bytes are: for tools and tests.
 pub fn check(bytes: &[u8]) -> (usize, usize) {
     let start = match frame::parse_segment(bytes) {
-        SegmentHead::Good(_, _, checkpoint) => frame::HEAD_BYTES + checkpoint.len(),
+        SegmentHead::Good(start) => frame::HEAD_BYTES + start.checkpoint.len(),
         _ => 0,
     };
     let scanned = scan(bytes, start);

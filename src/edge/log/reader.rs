@@ -159,7 +159,8 @@ impl Reader {
     fn scan(&mut self, source: &Source, end: u64, wanted: impl Fn(&Head) -> bool) -> io::Result<Scan> {
         let mut offset = self.at.map_or(0, |(_, offset)| offset);
         loop {
-            if offset >= source.size {
+            // What stands behind the last record that is not superseded may be torn.
+            if offset >= source.size || self.next >= source.limit {
                 return Ok(Scan::SegmentEnd);
             }
             let left = usize::try_from(source.size - offset).unwrap_or(usize::MAX);

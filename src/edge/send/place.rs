@@ -166,3 +166,92 @@ impl Place {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::journal::record;
+    use crate::edge::telemetry::Metrics;
+
+    fn place() -> Place {
+        let journal = Journal::in_memory(1 << 20, 0, Arc::new(Metrics::new()));
+        Place::new(&journal, "one", 0, 0)
+    }
+
+    fn head(sequence: u64) -> Head {
+        Head { sequence, arrival: 0, behind: 0, stream: 0, kind: record::DERIVED }
+    }
+
+    fn cursor(place: &Place) -> Option<u64> {
+        place.journal.cursor("one", 0)
+    }
+
+    #[test]
+    fn the_cursor_moves_when_a_record_is_done_and_not_before() {
+        let place = place();
+        assert!(place.claim(&head(3)));
+        assert_eq!((cursor(&place), place.next()), (Some(0), 4));
+        place.done();
+        assert_eq!(cursor(&place), Some(4));
+        assert!(!place.claim(&head(3)), "nothing is sent twice");
+    }
+
+    #[test]
+    fn a_record_is_sent_or_given_up_and_never_both() {
+        let place = place();
+        assert!(place.claim(&head(1)));
+        let given_up = place.give_up(5).expect("something may wait");
+        assert_eq!(given_up, GivenUp { from: 2, early: BTreeSet::new() }, "what is in hand stays");
+        assert!(!place.claim(&head(4)));
+        assert_eq!(place.give_up(5), None, "nothing is given up twice");
+        place.done();
+        assert_eq!(cursor(&place), Some(5), "never back");
+        assert!(place.claim(&head(5)));
+    }
+
+    #[test]
+    fn a_witness_is_counted_by_the_one_who_knows_its_answer() {
+        for (taken, still_to_be_counted) in [(true, false), (false, true)] {
+            let place = place();
+            assert!(place.claim(&head(0)) && place.ask(3));
+            let given_up = place.give_up(5).expect("something may wait");
+            assert_eq!(given_up.early, BTreeSet::from([3]), "not by the one who makes room");
+            assert_eq!(place.answered(taken), still_to_be_counted);
+        }
+    }
+
+    #[test]
+    fn a_witness_that_was_taken_is_passed_over_and_another_stays() {
+        let place = place();
+        assert!(place.claim(&head(0)));
+        for (sequence, taken) in [(2, true), (3, false)] {
+            assert!(place.ask(sequence));
+            assert!(!place.answered(taken));
+        }
+        place.done();
+        assert!(!place.claim(&head(2)));
+        assert_eq!(cursor(&place), Some(3), "the log need not keep it");
+        assert!(place.claim(&head(3)));
+    }
+
+    #[test]
+    fn what_is_remembered_of_witnesses_is_bounded() {
+        let place = place();
+        let taken = |sequence: &u64| {
+            let asked = place.ask(*sequence);
+            place.answered(true);
+            asked
+        };
+        assert_eq!((1..).take_while(taken).count(), EARLY_MAX);
+    }
+
+    #[test]
+    fn a_closed_place_moves_no_cursor() {
+        let place = place();
+        assert!(place.claim(&head(0)));
+        assert_eq!(place.close().from, 1);
+        place.done();
+        assert!(!place.claim(&head(1)) && !place.ask(2) && place.give_up(9).is_none());
+        assert_eq!(cursor(&place), Some(0));
+    }
+}

@@ -15,8 +15,6 @@ pub struct TargetSpec {
     pub name: String,
     /// How long one request may take, from connecting to the last byte of the answer.
     pub timeout: Duration,
-    /// Bytes that may wait for this target, over all lanes. The oldest are dropped for new ones.
-    pub queue_bytes_max: usize,
     /// Samples older than this are dropped instead of sent; `None` sends them whatever their age.
     pub max_sample_age: Option<Duration>,
     /// Samples in one request. At least 1.
@@ -41,14 +39,13 @@ pub enum WhenFull {
 }
 
 impl TargetSpec {
-    /// A target with every default: 30 s, 64 MiB, 55 minutes, 2,000 samples, 30 ms to 5 s, no headers, the oldest
+    /// A target with every default: 30 s, 55 minutes, 2,000 samples, 30 ms to 5 s, no headers, the oldest
     /// dropped when full.
     pub fn new(url: Uri, name: impl Into<String>) -> Self {
         Self {
             url,
             name: name.into(),
             timeout: Duration::from_secs(30),
-            queue_bytes_max: 64 << 20,
             max_sample_age: Some(Duration::from_secs(55 * 60)),
             max_samples_per_send: 2000,
             backoff_min: Duration::from_millis(30),
@@ -79,7 +76,6 @@ impl fmt::Debug for TargetSpec {
             .field("url", &self.shown_url())
             .field("name", &self.name)
             .field("timeout", &self.timeout)
-            .field("queue_bytes_max", &self.queue_bytes_max)
             .field("max_sample_age", &self.max_sample_age)
             .field("max_samples_per_send", &self.max_samples_per_send)
             .field("backoff_min", &self.backoff_min)

@@ -252,7 +252,7 @@ fn v2_message_to_a_tap() {
 #[test]
 fn a_store_that_refuses_rolls_all_back() {
     let check = |case: &str, content_type: &str, body: &[u8]| {
-        let server = TestServer::start_with(Settings { journal_bytes: 10, ..Settings::default() });
+        let server = TestServer::start_with(Settings { waiting_bytes: 10, ..Settings::default() });
         let first = client::post(server.addr, V2, &fixture().encode());
         assert_eq!(first.status, 204, "{case}: an empty journal takes a request of any size");
         let reply = client::post(server.addr, content_type, body);

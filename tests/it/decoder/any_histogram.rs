@@ -1,7 +1,5 @@
 //! Histograms made up at random, good and bad, and a plain reading of which are which.
 
-use std::collections::BTreeMap;
-
 use promantis::wire::prompb::v2;
 use promantis::wire::prompb::v2::histogram::{Count, ZeroCount};
 use proptest::collection::vec;
@@ -170,7 +168,7 @@ fn has_layout<T: Copy>(
 fn generated_histograms_are_good_and_bad() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let mut reached = BTreeMap::new();
+    let mut reached = std::collections::BTreeMap::new();
     for _ in 0..500 {
         let histogram = a_histogram().new_tree(&mut runner).unwrap().current();
         let is_float = matches!(histogram.count, Some(Count::CountFloat(_)));

@@ -344,7 +344,7 @@ fn a_v1_series() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn a_v1_request() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn a_v1_request() -> impl Strategy<Value = Vec<u8>> {
     let metadata = (a_name(), -1..9).prop_map(|(metric_family_name, r#type)| v1::MetricMetadata {
         r#type,
         metric_family_name,
@@ -391,7 +391,7 @@ fn a_v2_series() -> impl Strategy<Value = v2::TimeSeries> {
     )
 }
 
-fn a_v2_request() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn a_v2_request() -> impl Strategy<Value = Vec<u8>> {
     (vec(prop_oneof![a_name(), a_value()], 0..9), vec(a_v2_series(), 0..5)).prop_map(|(more, timeseries)| {
         let mut symbols = vec![b"".to_vec(), b"__name__".to_vec(), b"up".to_vec()];
         symbols.extend(more);
@@ -400,7 +400,7 @@ fn a_v2_request() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Bytes changed, cut out and doubled at random places.
-fn damaged(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn damaged(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let wound = (any::<prop::sample::Index>(), prop_oneof![any::<u8>(), 0_u8..32], 0..3);
     (request, vec(wound, 1..4)).prop_map(|(mut raw, wounds)| {
         for (place, byte, what) in &wounds {
@@ -419,7 +419,7 @@ fn damaged(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec
 }
 
 /// Both say the same, or both refuse. The one exception: prost skips groups, which we refuse.
-fn agrees(protocol: Protocol, raw: Vec<u8>) -> Result<(), TestCaseError> {
+pub(super) fn agrees(protocol: Protocol, raw: Vec<u8>) -> Result<(), TestCaseError> {
     let oracle = match protocol {
         Protocol::V1 => v1::WriteRequest::decode(&raw[..]).map(|request| Outcome::of_v1(&request)),
         Protocol::V2 => v2::Request::decode(&raw[..]).map(|request| Outcome::of_v2(&request)),
