@@ -181,7 +181,7 @@ fn what_is_no_yaml_is_reported_with_its_line() {
 #[test]
 fn what_is_missing_at_the_end_is_reported_in_the_last_line() {
     assert_eq!(errors("a: 1\nbad"), "2: invalid YAML: simple key expected");
-    assert_eq!(errors("monitors:\n-"), "2: monitors[0].name: is required");
+    assert_eq!(errors("remote_write:\n-"), "2: remote_write[0].url: is required");
 }
 
 #[test]

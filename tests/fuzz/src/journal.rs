@@ -11,6 +11,9 @@ use crate::cost::bounded;
 const NAME: &str = "00000000000000000007.log";
 const OPTIONS: Options = Options { segment_bytes: 1 << 20, tail_bytes: 1 << 20, durable: Durable::Synced };
 
+/// The highest sequence that a log reads.
+const SEQUENCE_MAX: u64 = u64::MAX >> 1;
+
 /// What begins a record, where its checksum and its length are, and how long it is beside its payload.
 const MARKER: [u8; 4] = [0xF5, b'R', b'e', b'c'];
 const CHECKED_FROM: usize = 8;
@@ -77,6 +80,9 @@ fn is_read(record: &Record) {
 /// The log takes a record and keeps it, whatever was there before.
 fn goes_on(opened: &Opened, disk: &Arc<dyn Disk>) {
     let log = &opened.log;
+    if log.next() > SEQUENCE_MAX {
+        return; // There are no more numbers, after more records than a disk holds.
+    }
     let parts: &[&[u8]] = &[b"new"];
     let entry = Entry { arrival: 5, kind: record::TICK, stream: 0, parts };
     let sequence = bounded(|| {
