@@ -110,7 +110,7 @@ impl Model {
         let mut maybe = self.at_risk.clone();
         maybe.extend(&self.torn);
         let all: Vec<usize> = maybe.values().copied().collect();
-        let kept: Vec<usize> = self.at_risk.values().copied().filter(|number| is_kept(*number)).collect();
+        let kept: Vec<usize> = all.iter().copied().filter(|number| is_kept(*number)).collect();
         let is_first_part = all.starts_with(&newer) || self.tried && kept.starts_with(&newer);
         if !is_first_part {
             return Err(format!("found {newer:?} of {all:?}"));
@@ -244,10 +244,11 @@ impl Trial {
         if checkpoint < newest || checkpoint == newest && since != expected {
             return Err(format!("checkpoint {checkpoint} with {since:?}, not {newest} with {expected:?}"));
         }
+        // Until the log has gone on, the next start may find more or less of it.
+        let mut before = std::mem::take(&mut self.model.at_risk);
+        self.model.torn.append(&mut before);
         self.model.at_risk = found.split_off(&self.model.durable.last_key_value().map_or(0, |it| it.0 + 1));
         self.model.at_risk.retain(|sequence, _| *sequence >= self.model.trimmed);
-        self.model.torn.clear();
-        self.model.tried = false;
         self.reader = Reader::from(self.reader.next().min(self.log.durable()).max(self.model.trimmed));
         if self.dice.once_in(4) {
             self.disk.strike_after(self.dice.below(6) as u64);
