@@ -5,7 +5,8 @@
 //! Makes engines with that many series, `profile: fast`, each with so many samples, `step` seconds apart; saves them
 //! as a server does, and recovers them in a process of its own, so that its memory is what a start takes. 168 samples
 //! an hour apart fill every hour of the weekly baseline, which is the most that a series can hold. The files were just
-//! written, so most likely they are read from the system's cache. `DIR` has to be on a real disk; the default is `target`.
+//! written, so most likely they are read from the system's cache. Beside the time on the wall stands the CPU time of
+//! all threads, since machines are shared. `DIR` has to be on a real disk; the default is `target`.
 
 #[path = "support/workload.rs"]
 mod workload;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use promantis::edge::disk::Folder;
@@ -84,6 +86,7 @@ fn save(options: &Options, folder: &Path) -> anyhow::Result<Value> {
         }
     }
     let resident = resident_bytes()? - resident;
+    let cpu = cpu_seconds();
     let mut stood_still = Duration::ZERO;
     let mut durable = Duration::ZERO;
     for judge in &judges {
@@ -102,6 +105,7 @@ fn save(options: &Options, folder: &Path) -> anyhow::Result<Value> {
         "resident_bytes": resident,
         "snapshot_bytes": metrics.snapshot_bytes.get(),
         "seconds": durable.as_secs_f64(),
+        "cpu_seconds": cpu_seconds() - cpu,
         "shard_stands_still_seconds_per_100k_series": stood_still.as_secs_f64() * 1e5 / series as f64,
     }))
 }
@@ -113,7 +117,7 @@ fn start(folder: &Path, saved: usize) -> anyhow::Result<Value> {
     let begin = Instant::now();
     let snapshots = snapshots(folder, &metrics)?;
     let recovered = open(folder, &snapshots, &rules(saved)?, &metrics)?;
-    let seconds = begin.elapsed().as_secs_f64();
+    let (seconds, cpu_seconds) = (begin.elapsed().as_secs_f64(), cpu_seconds());
     let judges = &recovered.judges;
     let series: usize = judges.iter().map(|judge| judge.engine().series_count()).sum();
     ensure!(series == saved, "{series} series came back, not {saved}");
@@ -121,6 +125,7 @@ fn start(folder: &Path, saved: usize) -> anyhow::Result<Value> {
     Ok(json!({
         "series": series,
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "resident_bytes": resident_bytes()? - resident,
         "peak_bytes": status_bytes("VmHWM:")?,
     }))
@@ -180,6 +185,12 @@ fn take(judges: &mut [Judge], (sequence, arrival): (u64, i64), batches: Vec<Batc
             });
         }
     });
+}
+
+/// CPU seconds of this process.
+fn cpu_seconds() -> f64 {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
 }
 
 fn resident_bytes() -> anyhow::Result<u64> {

@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod replay;
 mod scrape;
 mod serve;
 
@@ -49,6 +50,8 @@ enum Command {
     Scrape(scrape::Options),
     /// See it work: weeks of made-up metrics with faults, through the real road, in seconds.
     Demo(demo::Options),
+    /// Judge a journal anew, by the same rules or by others, and compare.
+    Replay(replay::Options),
 }
 
 /// Why a command ended without doing its work.
@@ -80,6 +83,7 @@ pub fn run() -> ExitCode {
         Command::Check(options) => check::run(&options),
         Command::Scrape(options) => scrape::run(options),
         Command::Demo(options) => demo::run(options),
+        Command::Replay(options) => replay::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,6 +14,7 @@ mod outgoing;
 pub mod receive;
 pub mod recent;
 pub mod recovery;
+pub mod replay;
 pub mod scrape;
 pub mod send;
 pub mod serve;

@@ -1,7 +1,5 @@
 //! Files behind a trait, so that memory, or a disk that loses power, can stand in for a folder.
 
-#[cfg(test)]
-pub(crate) mod failing;
 mod folder;
 mod memory;
 
@@ -108,3 +106,6 @@ pub fn read_whole(file: &dyn File, bytes_max: u64) -> io::Result<Vec<u8>> {
     bytes.truncate(read);
     Ok(bytes)
 }
+
+#[cfg(test)]
+pub(crate) mod failing;

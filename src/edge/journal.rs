@@ -329,16 +329,6 @@ impl Journal {
         self.lock().incomplete
     }
 
-    /// Waits for the disk again, after [`Self::abandon`].
-    ///
-    /// # Errors
-    /// When the disk failed meanwhile: something that was derived may be missing.
-    pub(super) fn resume(&self) -> Result<(), LogError> {
-        let mut state = self.lock();
-        state.abandoned = false;
-        if state.broken.is_some() { Err(LogError::Broken) } else { Ok(()) }
-    }
-
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
         self.lock().closed
@@ -444,10 +434,12 @@ impl State {
     }
 }
 
-/// How the journal's log is laid out: segments are a thirty-second of the whole, within reason.
+/// How the journal's log is laid out: segments are a thirty-second of the whole, within reason. Where nobody waits for
+/// a sync they are small, since in memory one that is done with is held until it is full.
 pub fn options(max_bytes: u64, sync: SyncMode) -> Options {
+    let longest = if sync == SyncMode::Never { 8 << 20 } else { 64 << 20 };
     Options {
-        segment_bytes: (max_bytes / 32).clamp(256 << 10, 64 << 20),
+        segment_bytes: (max_bytes / 32).clamp(256 << 10, longest),
         tail_bytes: usize::try_from(max_bytes / 8).unwrap_or(usize::MAX).min(TAIL_BYTES),
         durable: match sync {
             SyncMode::Batch | SyncMode::Interval => Durable::Synced,

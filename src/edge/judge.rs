@@ -3,6 +3,8 @@
 //! The same records give the same requests, byte for byte, whenever and by whomever they are taken: live, after a
 //! crash, or from files years later.
 
+pub mod guard;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,10 +17,7 @@ use crate::engine::{Counts, Engine, Shard};
 use crate::series::Sample;
 use crate::wire::encode::RequestBuilder;
 use crate::wire::snappy;
-
-/// How far ahead of its arrival a derived sample may be, in milliseconds. Prometheus 2.42 stops taking
-/// samples altogether after one that is more than an hour ahead.
-pub const AHEAD_MS_MAX: i64 = 60_000;
+use guard::TimeGuard;
 
 /// See the module.
 #[derive(Debug)]
@@ -138,12 +137,11 @@ impl Judge {
             self.samples_per_request = rules.samples_per_request as usize;
         }
         let mut egress = Egress {
-            latest: record.arrival.saturating_add(AHEAD_MS_MAX),
+            guard: TimeGuard::new(record.arrival),
             samples_max: self.samples_per_request,
             builder: RequestBuilder::new(),
             oldest: i64::MAX,
             newest: i64::MIN,
-            ahead: 0,
             part: 0,
             onlooker,
             put,
@@ -155,18 +153,17 @@ impl Judge {
         };
         egress.flush();
         self.next = record.sequence + 1;
-        Tally { counts, ahead: egress.ahead }
+        Tally { counts, ahead: egress.guard.held_back() }
     }
 }
 
 /// Encodes what one record brings forth, and hands it on.
 struct Egress<'a, O, P> {
-    latest: i64,
+    guard: TimeGuard,
     samples_max: usize,
     builder: RequestBuilder,
     oldest: i64,
     newest: i64,
-    ahead: u64,
     part: u32,
     onlooker: &'a mut O,
     put: P,
@@ -190,8 +187,7 @@ impl<O: Onlooker, P: FnMut(u32, Outgoing)> Sink for Egress<'_, O, P> {
         if self.samples_max == 0 {
             return;
         }
-        if sample.timestamp > self.latest {
-            self.ahead += 1;
+        if !self.guard.admits(sample.timestamp) {
             return;
         }
         self.builder.push(labels, sample);

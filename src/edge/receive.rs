@@ -6,15 +6,18 @@
 //! answer says so. Never 429, which senders by default take for a permanent no; never 413, which others take
 //! for a temporary one.
 //!
-//! Bodies are decoded on the thread that read them: about a millisecond for the largest that senders send.
+//! Bodies are decoded on the thread that read them: about a millisecond for the largest that senders send by
+//! default. Those that become larger are decoded one after the other, on a thread of their own.
 
 mod body;
 mod budget;
 mod negotiate;
+mod workshop;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
@@ -22,6 +25,7 @@ use hyper::{Request, StatusCode};
 use body::Unread;
 use budget::{Budget, Loan};
 use negotiate::Unsupported;
+use workshop::Workshop;
 
 use super::clock::unix_ms;
 use super::journal::{Full, Journal, Received, Unsettled};
@@ -43,6 +47,7 @@ pub struct Receiver {
     limits: ReceiveLimits,
     wire_limits: Limits,
     budget: Arc<Budget>,
+    workshop: Workshop,
     journal: Arc<Journal>,
     metrics: Arc<Metrics>,
 }
@@ -72,7 +77,7 @@ enum Refusal {
 
 /// A body that was read, and when.
 struct Arrived {
-    body: Vec<u8>,
+    body: Bytes,
     unix_ms: i64,
     at: Instant,
 }
@@ -81,7 +86,8 @@ impl Receiver {
     /// Makes a receiver that appends to `journal`.
     pub fn new(limits: ReceiveLimits, journal: Arc<Journal>, metrics: Arc<Metrics>) -> Self {
         let budget = Budget::new(limits.in_flight_bytes_max, Arc::clone(&metrics));
-        Self { limits, wire_limits: Limits::default(), budget, journal, metrics }
+        let (wire_limits, workshop) = (Limits::default(), Workshop::open());
+        Self { limits, wire_limits, budget, workshop, journal, metrics }
     }
 
     /// Takes one request and answers it.
@@ -110,9 +116,9 @@ impl Receiver {
         }
         let mut loan = self.budget.open();
         let body = body::read(body, &self.limits, self.budget.max(), &mut loan).await?;
-        let arrived = Arrived { body, unix_ms: unix_ms(), at: Instant::now() };
+        let arrived = Arrived { body: body.into(), unix_ms: unix_ms(), at: Instant::now() };
         telemetry::count(&self.metrics.requests_received, "protocol", version(protocol), 1);
-        let decoded = self.decode(protocol, &arrived, &mut loan)?;
+        let decoded = self.decode(protocol, &arrived, &mut loan).await?;
         let sequence = self.append(protocol, decoded.batch, arrived)?;
         drop(loan);
         if let Some(sequence) = sequence {
@@ -121,14 +127,24 @@ impl Receiver {
         self.account(&decoded.refused, &decoded.written, written)
     }
 
-    fn decode(&self, protocol: Protocol, arrived: &Arrived, loan: &mut Loan) -> Result<Decoded, Refusal> {
+    async fn decode(
+        &self,
+        protocol: Protocol,
+        arrived: &Arrived,
+        loan: &mut Loan,
+    ) -> Result<Decoded, Refusal> {
         let max = self.limits.decoded_bytes_max;
         let size = snappy::declared_len(&arrived.body, max)?;
         if !loan.grow_by(size) {
             return Err(Refusal::NoMemory { size, max: self.budget.max() });
         }
-        let raw = snappy::decompress(&arrived.body, max)?;
-        Ok(decode::decode(protocol, raw, &self.wire_limits, self.latest(arrived))?)
+        let latest = self.latest(arrived);
+        let (body, limits) = (arrived.body.clone(), self.wire_limits.clone());
+        let unpack = move || {
+            let raw = snappy::decompress(&body, max)?;
+            Ok(decode::decode(protocol, raw, &limits, latest)?)
+        };
+        if size <= small_max(protocol) { unpack() } else { self.workshop.run(unpack).await }
     }
 
     /// Timestamps after this one are not accepted.
@@ -142,7 +158,7 @@ impl Receiver {
             return Ok(None);
         }
         let latest = self.latest(&arrived);
-        let received = Received { protocol, body: arrived.body.into(), latest, forward: true };
+        let received = Received { protocol, body: arrived.body, latest, forward: true };
         self.journal.append_request(arrived.unix_ms, arrived.at, &received, batch).map(Some)
     }
 
@@ -219,6 +235,15 @@ fn explain(first: &str, refused: &Refused, accepted: &Written) -> String {
         "{first}; refused in all{counts}; accepted: {samples} samples, {histograms} histograms, {exemplars} exemplars",
         counts = counts.trim_start_matches(';'),
     )
+}
+
+/// Bytes of a decompressed request that is decoded where it was read.
+fn small_max(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::V1 => 1 << 20,
+        // Its labels may become many times larger.
+        Protocol::V2 => 256 << 10,
+    }
 }
 
 fn version(protocol: Protocol) -> &'static str {

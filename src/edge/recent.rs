@@ -51,6 +51,11 @@ impl Labels {
     pub fn run(&self) -> LabelRun<'_> {
         LabelRun::from_canonical(&self.0)
     }
+
+    /// Those of what was judged.
+    pub fn of(judgement: &Judgement<'_>) -> Self {
+        Self(judgement.labels.as_bytes().into())
+    }
 }
 
 impl Serialize for Labels {
@@ -224,7 +229,7 @@ impl Part {
                 self.signals.remove(&oldest);
             }
             let view = SignalView {
-                labels: labels_of(judgement),
+                labels: Labels::of(judgement),
                 observations: 0,
                 points: VecDeque::with_capacity(POINTS_MAX),
                 ended: None,
@@ -275,7 +280,7 @@ impl Part {
 
 fn begin(judgement: &Judgement<'_>, decided: &Decided) -> Episode {
     Episode {
-        labels: labels_of(judgement),
+        labels: Labels::of(judgement),
         since: judgement.sample.timestamp,
         until: None,
         value: judgement.sample.value,
@@ -302,10 +307,6 @@ fn point(judgement: &Judgement<'_>) -> Point {
         score: decided.map(|it| it.score as f32),
         flag: decided.is_some_and(|it| it.flag),
     }
-}
-
-fn labels_of(judgement: &Judgement<'_>) -> Labels {
-    Labels(judgement.labels.as_bytes().into())
 }
 
 #[cfg(test)]

@@ -107,9 +107,7 @@ pub fn recover(
         Some(recorded) => {
             let loaded = load(snapshots, replaying);
             let judges = begin_with(&journal, loaded, (oldest.as_deref(), recorded), &mut report)?;
-            let judges = replay(&journal, judges, (journal.end(), replaying), &mut report)?;
-            journal.resume()?;
-            judges
+            replay(&journal, judges, (journal.end(), replaying), &mut report)?
         }
         None => match all_of(load(snapshots, replaying)) {
             Ok(judges) => judges,

@@ -230,7 +230,7 @@ impl Saver {
 
 /// Makes a snapshot durable, and tells up to which record the judge is saved then.
 fn finish(snapshots: &Snapshots, unfinished: Unfinished, around: &Surroundings) -> Option<u64> {
-    let (shard, next) = (unfinished.shard().index, unfinished.next());
+    let (shard, next) = (unfinished.shard(), unfinished.next());
     // What was derived of the records that a start will not take again has to be there then.
     let saved = around.journal.sync().map_err(|error| error.to_string());
     let complete = || (!around.journal.is_incomplete()).then_some(());

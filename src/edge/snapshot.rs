@@ -97,9 +97,9 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// Whose it is.
-    pub fn shard(&self) -> Shard {
-        Shard { index: self.name.shard, count: self.name.division.count }
+    /// The number of its shard.
+    pub fn shard(&self) -> usize {
+        self.name.shard
     }
 
     /// The sequence of the record that its judge would take next.
@@ -138,8 +138,8 @@ impl Snapshots {
                 let files = known.entry(division).or_default().entry(shard).or_default();
                 files.insert(next, disk.open(&file)?.size()?);
             } else if file.ends_with(TEMPORARY) {
-                // A crash left it half written.
-                disk.remove(&file)?;
+                // A crash left it half written. One that cannot be removed now is found again.
+                let _ = disk.remove(&file);
             }
         }
         Ok(Self { disk, known: Mutex::new(known), asked: AtomicU64::new(0), metrics })
@@ -227,18 +227,42 @@ impl Snapshots {
 
     fn load_one(&self, division: Division, shard: usize) -> Option<Judge> {
         let nexts: Vec<u64> = self.lock().get(&division)?.get(&shard)?.keys().rev().copied().collect();
-        nexts.into_iter().find_map(|next| {
-            let name = Name { division, shard, next };
-            match self.read(name) {
-                Ok(judge) => Some(judge),
-                Err(damaged) => {
-                    self.metrics.snapshots_damaged.inc();
-                    tracing::warn!(file = %name, "a snapshot cannot be used: {damaged}");
-                    self.lock().entry(division).or_default().entry(shard).or_default().remove(&next);
-                    None
-                }
+        nexts.into_iter().find_map(|next| self.load_named(Name { division, shard, next }))
+    }
+
+    fn load_named(&self, name: Name) -> Option<Judge> {
+        match self.read(name) {
+            Ok(judge) => Some(judge),
+            Err(damaged) => {
+                self.metrics.snapshots_damaged.inc();
+                tracing::warn!(file = %name, "a snapshot cannot be used: {damaged}");
+                let mut known = self.lock();
+                known.entry(name.division).or_default().entry(name.shard).or_default().remove(&name.next);
+                None
             }
-        })
+        }
+    }
+
+    /// The good snapshot of a shard of so many that would take the record `next`.
+    pub fn load_at(&self, shard: usize, count: usize, next: u64) -> Option<Judge> {
+        let divisions: Vec<Division> = self.lock().keys().filter(|it| it.count == count).copied().collect();
+        let names = divisions.into_iter().map(|division| Name { division, shard, next });
+        names.filter(|name| self.has(*name)).find_map(|name| self.load_named(name))
+    }
+
+    /// The sequences of all snapshots of a shard of so many, ascending.
+    pub fn sequences(&self, shard: usize, count: usize) -> Vec<u64> {
+        let known = self.lock();
+        let divisions = known.iter().filter(|(division, _)| division.count == count);
+        let files = divisions.filter_map(|(_, shards)| shards.get(&shard));
+        let mut sequences: Vec<u64> = files.flat_map(BTreeMap::keys).copied().collect();
+        sequences.sort_unstable();
+        sequences
+    }
+
+    fn has(&self, Name { division, shard, next }: Name) -> bool {
+        let known = self.lock();
+        known.get(&division).and_then(|shards| shards.get(&shard)).is_some_and(|it| it.contains_key(&next))
     }
 
     /// The sequence from which on a start may need the journal.

@@ -51,7 +51,8 @@ pub struct Limits {
     /// Metadata entries of a request of remote write 1.0. Prometheus sends 2,000 at most.
     pub metadata_max: usize,
     /// Bytes of label runs that a request may have built because it did not bring them in canonical form,
-    /// which in remote write 2.0 is all of them. Bounds what references to long symbols cost.
+    /// which in remote write 2.0 is all of them. Bounds what references to long symbols cost; there, runs may
+    /// also come to no more than 16 times the request, or to 4 MiB where that is more, or to 16 MiB at most.
     pub canonical_bytes_max: usize,
     /// Entries of each list of a histogram: buckets, spans, custom bounds. More refuse the histogram.
     pub histogram_buckets_max: usize,

@@ -49,6 +49,8 @@ impl Mark {
 struct Fate {
     taken: u8,
     refused: bool,
+    /// As it was taken first. Scores and flags of a trial are small whole numbers.
+    value: f32,
 }
 
 /// The account of one sender.
@@ -116,7 +118,12 @@ impl Ledger {
         if mark.value().is_some_and(|expected| expected != value) {
             self.problem(format!("{mark:?} is {value}"));
         }
-        let earlier = self.settle(mark, |fate| fate.taken = fate.taken.saturating_add(1));
+        let earlier = self.settle(mark, |fate| {
+            fate.taken = fate.taken.saturating_add(1);
+            if fate.taken == 1 {
+                fate.value = value as f32;
+            }
+        });
         if earlier.taken > 0 {
             return;
         }
@@ -152,6 +159,18 @@ impl Ledger {
         self.arrivals
     }
 
+    /// What the target took, as it came first; `None` where it took nothing.
+    pub(crate) fn value(&self, mark: Mark) -> Option<f64> {
+        let fate = self.accounts[mark.sender].fates.get(mark.request * OWED + mark.column)?;
+        (fate.taken > 0).then(|| f64::from(fate.value))
+    }
+
+    /// How many different derived samples the target took.
+    pub(crate) fn different(&self) -> usize {
+        let fates = self.accounts.iter().flat_map(|account| &account.fates);
+        fates.filter(|fate| fate.taken > 0).count()
+    }
+
     /// Closes the accounts.
     pub(crate) fn balance(&self) -> Balance {
         let mut balance =
@@ -171,7 +190,7 @@ impl Ledger {
     }
 
     /// Changes the fate of a derived sample, and tells what it was before.
-    fn settle(&mut self, mark: Mark, change: fn(&mut Fate)) -> Fate {
+    fn settle(&mut self, mark: Mark, change: impl FnOnce(&mut Fate)) -> Fate {
         let fate = self.accounts[mark.sender].fates.get_mut(mark.request * OWED + mark.column);
         let Some(fate) = fate else {
             self.problem(format!("{mark:?} was never sent"));

@@ -55,7 +55,7 @@ impl Load {
     }
 
     /// Lets each sender have its last request acknowledged, and ends it.
-    pub(crate) fn finish(mut self) {
+    pub(crate) fn finish(&mut self) {
         self.orders.finish.store(true, Ordering::Relaxed);
         for sender in self.senders.drain(..) {
             sender.join().expect("a sender was answered what it did not expect");

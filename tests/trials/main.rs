@@ -2,7 +2,9 @@
 //!
 //! Run them optimised: `cargo test --release --test trials`.
 
+mod attacks;
 mod crash;
+mod determinism;
 mod ledger;
 mod load;
 mod outage;

@@ -45,6 +45,8 @@ struct Trial {
     /// What engines take, as the journal has it, or had it before it was let go.
     inputs: BTreeMap<u64, Record>,
     acknowledged: BTreeSet<u64>,
+    /// What is below was let go. Some of it may come back, since nobody waits until a removal is durable.
+    gone: u64,
     /// Requests that wait for their answer.
     open: BTreeSet<u64>,
     trace: Xxh3,
@@ -97,6 +99,7 @@ impl Trial {
             now,
             inputs: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
+            gone: 0,
             open: BTreeSet::new(),
             trace: Xxh3::new(),
             found: Found::default(),
@@ -143,6 +146,7 @@ impl Trial {
         let first = self.process.journal.first();
         self.process.trim();
         self.found.trims += u64::from(self.process.journal.first() > first);
+        self.gone = self.gone.max(self.process.journal.first());
     }
 
     fn is_broken(&self) -> bool {
@@ -162,7 +166,7 @@ impl Trial {
 
     /// Compares what the journal has with what it must have, and takes note of what else it has or lost.
     fn reconcile(&mut self) -> Result<(), String> {
-        let first = self.process.journal.first();
+        let first = self.gone.max(self.process.journal.first());
         let there: BTreeMap<u64, Record> =
             self.process.inputs()?.into_iter().map(|record| (record.head.sequence, record)).collect();
         for (sequence, before) in self.inputs.range(first..) {
@@ -251,7 +255,10 @@ impl Trial {
             9 => self.tick(),
             10..12 => {
                 self.sync()?;
-                self.process.save(which);
+                // Otherwise it would heal the journal.
+                if !self.is_broken() {
+                    self.process.save(which);
+                }
             }
             12 => self.trim(),
             14..22 => self.sync()?,

@@ -185,7 +185,7 @@ impl Trial {
         let checkpoint = self.model.next_checkpoint();
         let first = self.log.durable();
         let keep = |record: &Record| self.model.number_of(record).is_ok_and(is_kept);
-        if self.log.heal(&checkpoint, keep).is_ok() {
+        if self.log.heal(|_| checkpoint.to_vec(), keep).is_ok() {
             self.model.at_risk.retain(|_, number| is_kept(*number));
             self.model.began(&self.log, first);
             self.faults = self.disk.faults();

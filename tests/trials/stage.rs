@@ -2,6 +2,7 @@
 
 use std::env;
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -101,6 +102,16 @@ monitors:
         (peer, begun.elapsed())
     }
 
+    /// The folder of what the program keeps, if it keeps anything.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// What was sent and what came of it.
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+
     /// Whether so much is open that the target should be up.
     pub(crate) fn is_behind(&self) -> bool {
         lock(&self.ledger).open() > BEHIND
@@ -115,7 +126,7 @@ monitors:
     }
 
     /// Ends the senders, waits until nothing more arrives at a target that is up, and closes the ledger.
-    pub(crate) fn close(mut self, peer: &Peer) -> Balance {
+    pub(crate) fn close(&mut self, peer: &Peer) -> Balance {
         self.sink.turn(Mood::Up);
         self.load.finish();
         let (mut since, mut seen) = (Instant::now(), 0);

@@ -57,11 +57,6 @@ impl FailingDisk {
         }
         disk
     }
-
-    /// Bytes of all files.
-    pub(crate) fn bytes(&self) -> usize {
-        lock(&self.files).values().map(|file| lock(&file.bytes).all.len()).sum()
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

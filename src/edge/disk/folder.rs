@@ -12,6 +12,14 @@ use super::{Disk, File};
 #[derive(Clone, Debug)]
 pub struct Folder {
     path: PathBuf,
+    access: Access,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Access {
+    Full,
+    /// Whatever would change something is refused.
+    Read,
 }
 
 /// Keeps another process from the same folder, until dropped or until the process ends, however it ends.
@@ -31,7 +39,7 @@ impl Folder {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs::File::open(parent)?.sync_all()?;
         }
-        Ok(Self { path: path.to_owned() })
+        Ok(Self { path: path.to_owned(), access: Access::Full })
     }
 
     /// The folder at `path`, which must exist.
@@ -40,9 +48,25 @@ impl Folder {
     /// As the system tells; [`io::ErrorKind::NotADirectory`] where it is something else.
     pub fn existing(path: &Path) -> io::Result<Self> {
         if fs::metadata(path)?.is_dir() {
-            Ok(Self { path: path.to_owned() })
+            Ok(Self { path: path.to_owned(), access: Access::Full })
         } else {
             Err(io::ErrorKind::NotADirectory.into())
+        }
+    }
+
+    /// The folder at `path`, which must exist, to be read only: whatever would change something in it is an error of
+    /// the kind [`io::ErrorKind::ReadOnlyFilesystem`].
+    ///
+    /// # Errors
+    /// As [`Self::existing`].
+    pub fn read_only(path: &Path) -> io::Result<Self> {
+        Ok(Self { access: Access::Read, ..Self::existing(path)? })
+    }
+
+    fn changeable(&self) -> io::Result<()> {
+        match self.access {
+            Access::Full => Ok(()),
+            Access::Read => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
         }
     }
 
@@ -51,6 +75,7 @@ impl Folder {
     /// # Errors
     /// [`io::ErrorKind::ResourceBusy`] where another process has it, else as the system tells.
     pub fn lock(&self) -> io::Result<Locked> {
+        self.changeable()?;
         let file = OpenOptions::new().create(true).append(true).open(self.path.join("lock"))?;
         match file.try_lock() {
             Ok(()) => Ok(Locked { _file: file }),
@@ -76,6 +101,7 @@ impl Disk for Folder {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.changeable()?;
         let path = self.path.join(name);
         // Not in place: one that has the old file open goes on reading the old one.
         match fs::remove_file(&path) {
@@ -88,6 +114,9 @@ impl Disk for Folder {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let path = self.path.join(name);
+        if self.access == Access::Read {
+            return Ok(Arc::new(RealFile(fs::File::open(&path)?)));
+        }
         let file = match OpenOptions::new().read(true).append(true).open(&path) {
             Err(error)
                 if matches!(
@@ -103,10 +132,12 @@ impl Disk for Folder {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.changeable()?;
         fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.changeable()?;
         fs::remove_file(self.path.join(name))
     }
 
@@ -165,6 +196,27 @@ mod tests {
         assert_eq!(read_whole(&*file, 6).expect("it is small"), b"hello!");
         assert_eq!(read_whole(&*file, 5).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(folder.open("one").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_folder_to_be_read_only_is_never_changed() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let folder = Folder::make(dir.path()).expect("it can be made");
+        folder.create("one").and_then(|file| file.append(b"1")).expect("it can be written");
+        let reading = Folder::read_only(dir.path()).expect("it is there");
+        let file = reading.open("one").expect("it can be read");
+        assert!(file.append(b"2").is_err() && file.truncate(0).is_err());
+        let refused = [
+            reading.create("one").map(drop),
+            reading.rename("one", "two"),
+            reading.remove("one"),
+            reading.lock().map(drop),
+        ];
+        for outcome in refused {
+            assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
+        }
+        assert_eq!(read_whole(&*file, 9).expect("it is small"), b"1");
+        assert_eq!(folder.list().expect("it can be listed"), ["one"]);
     }
 
     #[test]

@@ -40,10 +40,8 @@ impl Ledger {
     pub(super) fn apply(&mut self, record: &Record) {
         let Head { sequence, stream, kind, .. } = record.head;
         match kind {
-            record::REQUEST => {
-                if record::request(record).is_some_and(|request| request.forward) {
-                    self.forwarded = Some(sequence);
-                }
+            record::REQUEST if record::request(record).is_some_and(|request| request.forward) => {
+                self.forwarded = Some(sequence);
             }
             record::RULES => drop(self.set_rules(record.payload.to_vec(), sequence)),
             record::DERIVED => {

@@ -142,6 +142,17 @@ fn nothing_is_seen_or_settled_before_it_is_synced() {
     assert_eq!(journal.read(0).map(|record| record.sequence), Some(sequence));
 }
 
+#[test]
+fn what_is_too_old_presses_as_well_as_what_is_too_much() {
+    let journal = journal(64 << 20, 0);
+    journal.append_tick(1000).expect("a tick always fits");
+    let request = Outgoing { body: vec![0; 3 << 20].into(), samples: 1, oldest: 0, newest: 0 };
+    assert!(journal.offer(0, 0, 0, &request));
+    assert_eq!(journal.pressed(i64::MAX), None, "there is one segment alone");
+    journal.append_tick(2000).expect("a tick always fits");
+    assert_eq!((journal.pressed(1000), journal.pressed(1001)), (None, Some(2)));
+}
+
 const FULL: Fault = Fault::Write(io::ErrorKind::StorageFull);
 
 /// A journal on `disk` that acknowledges what is durable, for one engine.

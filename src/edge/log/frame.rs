@@ -235,12 +235,13 @@ mod tests {
             encode(&head(sequence), &[b"payload"], &mut bytes);
             matches!(parse(&bytes), Parsed::Good(..))
         };
-        let is_segment = |first| {
-            let start = SegmentStart { first, next: first, arrival: 0, checkpoint: b"" };
+        let is_segment = |first, next| {
+            let start = SegmentStart { first, next, arrival: 0, checkpoint: b"" };
             parse_segment(&encode_segment(&start)) != SegmentHead::Bad
         };
         for (sequence, expected) in [(SEQUENCE_MAX, true), (SEQUENCE_MAX + 1, false), (u64::MAX, false)] {
-            assert_eq!((is_record(sequence), is_segment(sequence)), (expected, expected), "{sequence}");
+            let good = [is_record(sequence), is_segment(sequence, 0), is_segment(0, sequence)];
+            assert_eq!(good, [expected; 3], "{sequence}");
         }
     }
 

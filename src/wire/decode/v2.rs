@@ -53,8 +53,7 @@ struct Labels {
 }
 
 pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
-    // Runs are built in a buffer of their own, whose offsets have 32 bits.
-    let mut intake = Intake::new(limits, latest, u32::MAX as usize);
+    let mut intake = Intake::new(limits, latest, expanded_max(raw.len()));
     let symbols = Symbols::read(&raw, limits)?;
     let mut batch = Batch::default();
     let mut refs = Refs::default();
@@ -69,14 +68,7 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
             match found {
                 Err(refusal) => intake.refuse(refusal, &raw),
                 Ok((length, kind)) => {
-                    if batch.bytes().is_empty() {
-                        make_room(
-                            &mut batch,
-                            length,
-                            symbols.series,
-                            raw.len().saturating_mul(ROOM).min(limits.canonical_bytes_max),
-                        );
-                    }
+                    make_room(&mut batch, length, (&raw, &fields), (limits, &symbols))?;
                     let start = batch.bytes().len();
                     push_run(batch.bytes_mut(), &intake.labels, &raw, length);
                     let end = batch.bytes().len();
@@ -99,15 +91,62 @@ fn attribute(
     Ok(intake.attribute(origin, request).map(|()| length))
 }
 
+/// Bytes of label runs that a request of `size` bytes may refer to: 16 times as many, which is twice what common
+/// labels come to, but at least 4 MiB and at most 16 MiB. What refers to more by so little is an attack.
+fn expanded_max(size: usize) -> usize {
+    size.saturating_mul(16).clamp(4 << 20, 16 << 20)
+}
+
 /// How many times their bytes in the request runs are given room for at once; more comes as it is needed.
 const ROOM: usize = 4;
 
-/// Reserves what `series` will need if all are like the first, whose run has `length` bytes, and `max` bytes at most:
-/// growing step by step would copy, and touch pages, that are then thrown away.
-fn make_room(batch: &mut Batch, length: usize, series: usize, max: usize) {
-    batch.reserve(series);
-    let bytes = length.saturating_mul(series);
-    batch.bytes_mut().reserve(bytes.saturating_add(bytes / 8).min(max));
+/// Makes room for a run of `length` bytes: at first for what all series will need if they are like this one, within
+/// limits, since growing step by step would copy, and touch pages, that are then thrown away; later, where that
+/// was too little by far, for what those in `rest` do need.
+fn make_room(
+    batch: &mut Batch,
+    length: usize,
+    (request, rest): (&[u8], &Fields<'_>),
+    (limits, symbols): (&Limits, &Symbols),
+) -> Result<(), Malformed> {
+    let built = batch.bytes().len();
+    if built == 0 {
+        batch.reserve(symbols.series);
+        let bytes = length.saturating_mul(symbols.series);
+        let max = request.len().saturating_mul(ROOM).min(limits.canonical_bytes_max);
+        batch.bytes_mut().reserve(bytes.saturating_add(bytes / 8).min(max));
+    } else if built >= MEASURED_FROM && batch.bytes_mut().capacity() - built < length {
+        let more = measure(request, rest.clone(), (limits, symbols), built + length)?;
+        batch.bytes_mut().reserve_exact(length + more);
+    }
+    Ok(())
+}
+
+/// Bytes of label runs from which on they grow no more step by step, but to what all of them will need.
+const MEASURED_FROM: usize = 1 << 20;
+
+/// Bytes of the label runs of all series in `rest`, after `built` of those before. Builds none, so that a request
+/// that refers to too much is refused before it has cost the memory.
+fn measure(
+    request: &[u8],
+    mut rest: Fields<'_>,
+    (limits, symbols): (&Limits, &Symbols),
+    built: usize,
+) -> Result<usize, Malformed> {
+    let mut intake = Intake::new(limits, i64::MAX, expanded_max(request.len()));
+    intake.build(built)?;
+    let (mut refs, mut bytes) = (Refs::default(), 0);
+    while let Some(field) = rest.next_field()? {
+        if field.number == 5 {
+            intake.begin()?;
+            if let Ok((labels, _)) = series(&mut intake, request, field.bytes()?, (symbols, &mut refs))? {
+                let replica = labels.origin.map_or(0, |origin| origin.replica.len());
+                intake.build(labels.length + replica)?;
+                bytes += labels.length;
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 /// Walks a series: what it holds goes into the intake; its labels and its type come back.

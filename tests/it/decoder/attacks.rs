@@ -88,10 +88,17 @@ fn references_to_long_symbols_expand_no_further_than_the_limit() {
     let request = |bytes, count| {
         v2::Request { symbols: symbols(bytes), timeseries: vec![series.clone(); count] }.encode_to_vec()
     };
-    let within = decode(Protocol::V2, request(4096, 2_000), &Limits::default(), LATEST).unwrap();
-    assert_eq!(within.written.samples, 2_000);
-    let outcome = decode(Protocol::V2, request(4096, 50_000), &Limits::default(), LATEST);
-    assert_eq!(outcome.unwrap_err(), Malformed::TooManyLabelBytes { max: 32 << 20 });
+    let check = |count, max: usize| {
+        let outcome = decode(Protocol::V2, request(4096, count), &Limits::default(), LATEST);
+        assert_eq!(outcome.unwrap_err(), Malformed::TooManyLabelBytes { max });
+    };
+    let within = decode(Protocol::V2, request(4096, 300), &Limits::default(), LATEST).unwrap();
+    assert_eq!(within.written.samples, 300);
+    check(1_000, 4 << 20);
+    check(50_000, 16 << 20);
+    let size = request(4096, 20_000).len();
+    assert!((256 << 10..1 << 20).contains(&size), "{size} bytes");
+    check(20_000, 16 * size);
     // 1 MiB referred to 150,000 times.
     let refused = decode(Protocol::V2, request(1 << 20, 50_000), &Limits::default(), LATEST).unwrap();
     assert_eq!(refused.refused.iter().collect::<Vec<_>>(), [("label_value_too_long", 50_000)]);

@@ -1,6 +1,7 @@
 //! What integration tests share.
 
 pub(crate) mod client;
+pub(crate) mod disk;
 pub(crate) mod exporter;
 pub(crate) mod http;
 pub(crate) mod peers;

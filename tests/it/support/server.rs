@@ -46,13 +46,18 @@ impl TestServer {
     }
 
     pub(crate) fn start_with(settings: Settings) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let journal = Journal::in_memory_waiting(settings.waiting_bytes, (1 << 30, 1), Arc::clone(&metrics));
+        Self::start_over(journal, metrics, settings)
+    }
+
+    /// A server that writes to `journal`, which has one reader.
+    pub(crate) fn start_over(journal: Arc<Journal>, metrics: Arc<Metrics>, settings: Settings) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("a runtime starts");
-        let metrics = Arc::new(Metrics::new());
-        let journal = Journal::in_memory_waiting(settings.waiting_bytes, (1 << 30, 1), Arc::clone(&metrics));
         let receiver = Receiver::new(settings.limits.clone(), Arc::clone(&journal), Arc::clone(&metrics));
         let routes = Routes::new(receiver, Arc::clone(&metrics), settings.reload).with_query(
             "/api/v1/echo",

@@ -54,8 +54,13 @@ impl Process {
         let metrics = &setup.metrics;
         let snapshots = Snapshots::on(snapshots.mount(), Arc::clone(metrics))
             .map_err(|error| format!("snapshots: {error}"))?;
-        let settings =
-            Settings { max_bytes: 1 << 30, sync: setup.sync, readers: setup.rules.shards(), lasting: true };
+        let settings = Settings {
+            max_bytes: 1 << 30,
+            waiting_max: 64 << 20,
+            sync: setup.sync,
+            readers: setup.rules.shards(),
+            lasting: true,
+        };
         let wanted = (&setup.rules, now);
         let recovered =
             recovery::recover(log.mount(), &snapshots, &settings, wanted, (&Replaying::Here, metrics));
@@ -64,8 +69,6 @@ impl Process {
         if report.unreadable > 0 || report.without_snapshot > 0 {
             return Err(format!("recovery found {report:?}"));
         }
-        // Nobody heals the disk while this thread waits for it.
-        journal.abandon();
         let lanes = setup.targets.iter().enumerate().flat_map(|(target, name)| {
             let journal = &journal;
             (0..setup.rules.shards).map(move |stream| Lane::start(journal, (target, name), stream))
@@ -100,9 +103,16 @@ impl Process {
 
     /// Everything in the log that engines take.
     pub(crate) fn inputs(&self) -> Result<Vec<Record>, String> {
-        let mut reader = Reader::default();
-        let next = || self.journal.read_log(&mut reader, u64::MAX, is_input).transpose();
-        std::iter::from_fn(next).collect::<Result<_, _>>().map_err(|error| error.to_string())
+        let (mut reader, mut inputs, mut errors) = (Reader::default(), Vec::new(), 0);
+        loop {
+            match self.journal.read_log(&mut reader, u64::MAX, is_input) {
+                Ok(Some(record)) => inputs.push(record),
+                Ok(None) => return Ok(inputs),
+                // A disk that fails now and then can be asked again.
+                Err(error) if errors > 100 => return Err(format!("the journal cannot be read: {error}")),
+                Err(_) => errors += 1,
+            }
+        }
     }
 
     /// Below which sequence everything may be judged.
@@ -139,7 +149,7 @@ impl Process {
 
     /// Lets go what nobody needs.
     pub(crate) fn trim(&self) {
-        self.journal.trim(self.snapshots.needed(self.judges.len()));
+        self.journal.trim(self.snapshots.needed());
     }
 
     pub(crate) fn lanes(&self) -> usize {

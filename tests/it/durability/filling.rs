@@ -1,0 +1,93 @@
+//! A start after a while away, beside a Prometheus that has what was missed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use promantis::config;
+use promantis::edge::disk::Folder;
+use promantis::edge::journal::{self, Journal, Received, Rules};
+use promantis::edge::limits::SyncMode;
+use promantis::edge::log::Log;
+use promantis::edge::telemetry::Metrics;
+use promantis::engine::monitor::Plan;
+use promantis::wire::decode::{self, Limits, Protocol};
+
+use super::{MONITORS, load, now};
+use crate::support::peers::free_addr;
+use crate::support::receiver::{Receiver, Reply};
+use crate::support::stack;
+use crate::support::stores::try_query;
+use crate::support::until::until;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const STEP: i64 = 15_000;
+
+/// The journal of a process that judged `timestamps` as they came, and ended.
+fn leave_behind(folder: &std::path::Path, timestamps: &[i64]) {
+    let disk = Folder::make(&folder.join("journal")).expect("it can be made");
+    let max_bytes = 64 << 20;
+    let opened = Log::open(Arc::new(disk), journal::options(max_bytes, SyncMode::Batch)).expect("it opens");
+    let settings = journal::Settings {
+        max_bytes,
+        waiting_max: 1 << 20,
+        sync: SyncMode::Batch,
+        readers: 0,
+        lasting: true,
+    };
+    let journal = Journal::over(opened, &settings, Arc::new(Metrics::new())).expect("the disk is well");
+    let plan = config::parse(MONITORS).expect("it is valid").plan;
+    let rules = Rules { plan: Plan::clone(&plan), shards: 3, samples_per_request: 2000 };
+    journal.append_rules(timestamps[0], Arc::new(rules)).expect("the disk is well");
+    for timestamp in timestamps {
+        let body = load(&["a", "b"], *timestamp);
+        let raw = snap::raw::Decoder::new().decompress_vec(&body).expect("it is compressed");
+        let batch =
+            decode::decode(Protocol::V1, raw, &Limits::default(), i64::MAX).expect("it is good").batch;
+        let received =
+            Received { protocol: Protocol::V1, body: body.into(), latest: i64::MAX, forward: true };
+        journal.append_request(*timestamp, Instant::now(), &received, batch).expect("there is room");
+    }
+    journal.sync().expect("the disk is well");
+}
+
+#[test]
+fn a_gap_is_filled_from_a_prometheus_once_and_judged_once() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let prometheus = stack::prometheus(dir.path(), free_addr(), "");
+    let start = now() - 600_000;
+    let timestamps: Vec<i64> = (0..39).map(|at| start + at * STEP).collect();
+    for timestamp in &timestamps {
+        let reply = prometheus.post("/api/v1/write", &load(&["a", "b"], *timestamp));
+        assert_eq!(reply.status, 204, "{reply:?}");
+    }
+    until(PATIENCE, "Prometheus has all", || {
+        let found = try_query(&prometheus, "count_over_time(load[1h])").ok()?;
+        (found.first()?.1 == timestamps.len() as f64).then_some(())
+    });
+    let (judged, missed) = timestamps.split_at(20);
+    leave_behind(&dir.path().join("data"), judged);
+    let runtime = tokio::runtime::Runtime::new().expect("threads are to be had");
+    let target = runtime.block_on(Receiver::start(|_| Reply::Status(204)));
+    let config = format!(
+        "history: {{url: \"http://{}\"}}\nremote_write: [{{url: \"{}\"}}]\n{MONITORS}\n",
+        prometheus.addr,
+        target.url()
+    );
+    let addr = free_addr();
+    // Of two hosts, a score and a flag each.
+    let wanted = missed.len() * 4;
+    for start in 0..2 {
+        let mut promantis = stack::promantis(dir.path(), addr, &config);
+        assert_eq!(promantis.log().contains("is filled from history"), start == 0, "{}", promantis.log());
+        until(PATIENCE, "what was missed is judged", || (target.taken().len() >= wanted).then_some(()));
+        promantis.signal("TERM");
+        assert!(promantis.ended().success());
+    }
+    let mut taken: Vec<_> =
+        target.taken().into_iter().map(|sample| (sample.series, sample.timestamp)).collect();
+    assert_eq!(taken.len(), wanted);
+    taken.sort();
+    taken.dedup();
+    assert_eq!(taken.len(), wanted, "each sample once");
+    assert!(taken.iter().all(|(_, timestamp)| missed.contains(timestamp)));
+}
