@@ -14,11 +14,9 @@ const OPTIONS: Options = Options { segment_bytes: 1 << 20, tail_bytes: 1 << 20, 
 /// The highest sequence that a log reads.
 const SEQUENCE_MAX: u64 = u64::MAX >> 1;
 
-/// What begins a record, where its checksum and its length are, and how long it is beside its payload.
-const MARKER: [u8; 4] = [0xF5, b'R', b'e', b'c'];
-const CHECKED_FROM: usize = 8;
-const LENGTH_AT: usize = 8;
-const RECORD_BYTES: usize = 36;
+/// How a segment and a record begin, and how long they are beside checkpoint and payload.
+const SEGMENT: (&[u8], usize) = (b"prmlog\x00\x01", 40);
+const RECORD: (&[u8], usize) = (&[0xF5, b'R', b'e', b'c'], 36);
 
 /// Checks a segment: as it is where the first byte is even, with the checksums that it should have where it is odd.
 ///
@@ -41,20 +39,29 @@ pub fn check(input: &[u8]) {
     goes_on(&opened, &disk);
 }
 
-/// Puts right the checksum of all that looks like a record, so that what is behind it is reached.
+/// Puts right the checksums of all that looks like the head of a segment or like a record, so that what is behind
+/// them is reached.
 fn seal(segment: &mut [u8]) {
+    if segment.starts_with(SEGMENT.0) {
+        seal_one(segment, SEGMENT);
+    }
+    let marker = RECORD.0;
     let mut at = 0;
-    while let Some(place) = segment[at..].windows(MARKER.len()).position(|window| window == MARKER) {
+    while let Some(place) = segment[at..].windows(marker.len()).position(|window| window == marker) {
         at += place;
-        let record = &mut segment[at..];
-        if let Some(length) = record.get(LENGTH_AT..).and_then(|rest| rest.first_chunk()) {
-            let end = RECORD_BYTES.saturating_add(u32::from_le_bytes(*length) as usize);
-            if let Some(checked) = record.get(CHECKED_FROM..end) {
-                let crc = crc32c::crc32c(checked);
-                record[MARKER.len()..CHECKED_FROM].copy_from_slice(&crc.to_le_bytes());
-            }
-        }
-        at += MARKER.len();
+        seal_one(&mut segment[at..], RECORD);
+        at += marker.len();
+    }
+}
+
+/// After the begin stand the checksum of all that follows and the length of the last part.
+fn seal_one(bytes: &mut [u8], (begin, fixed): (&[u8], usize)) {
+    let checked_from = begin.len() + 4;
+    let Some(length) = bytes.get(checked_from..).and_then(|rest| rest.first_chunk()) else { return };
+    let end = fixed.saturating_add(u32::from_le_bytes(*length) as usize);
+    if let Some(checked) = bytes.get(checked_from..end) {
+        let crc = crc32c::crc32c(checked);
+        bytes[begin.len()..checked_from].copy_from_slice(&crc.to_le_bytes());
     }
 }
 
@@ -91,13 +98,17 @@ fn goes_on(opened: &Opened, disk: &Arc<dyn Disk>) {
         log.sync().expect("memory has room");
         sequence
     });
-    let mut reader = Reader::from(sequence);
-    let read = log.read(&mut reader, u64::MAX, |_| true).expect("memory can be read");
-    assert_eq!(read.map(|record| record.payload), Some(b"new"[..].into()));
     let again = bounded(|| Log::open(Arc::clone(disk), OPTIONS)).expect("what was opened once");
     assert_eq!(again.checkpoint.as_deref(), Some(&b"checkpoint"[..]));
-    assert_eq!(again.since.len(), 1, "what was appended is there after the next start");
-    assert_eq!(again.since[0].head.sequence, sequence);
+    assert_eq!(again.cut_bytes, 0, "what is torn is cut once");
+    let mut expected: Vec<_> = opened.since.iter().map(|record| record.head.sequence).collect();
+    expected.push(sequence);
+    for log in [log, &again.log] {
+        let mut reader = Reader::from(0);
+        let next = || log.read(&mut reader, u64::MAX, |_| true).expect("memory can be read");
+        let read: Vec<_> = bounded(|| std::iter::from_fn(next).map(|record| record.head.sequence).collect());
+        assert_eq!(read, expected, "what was found and what was appended is there after the next start");
+    }
 }
 
 /// Segments as a log writes them, with a record of each kind, whole and cut short.
