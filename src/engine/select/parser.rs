@@ -9,11 +9,13 @@ type Result<T> = std::result::Result<T, SelectorError>;
 struct Parser<'a> {
     text: &'a str,
     rest: &'a str,
+    /// Regular expressions so far.
+    expressions: usize,
 }
 
 /// The matchers of `selector` in the order in which they are written.
 pub(super) fn parse(selector: &str) -> Result<Vec<Matcher>> {
-    let mut parser = Parser { text: selector, rest: selector };
+    let mut parser = Parser { text: selector, rest: selector, expressions: 0 };
     if selector.len() > SELECTOR_BYTES_MAX {
         return parser.fail(format!("{} bytes exceed the limit of {SELECTOR_BYTES_MAX}", selector.len()));
     }
@@ -95,7 +97,8 @@ impl<'a> Parser<'a> {
         let start = self.rest;
         let value = self.quoted()?;
         let compiled = |parser: &mut Self| {
-            pattern::compile(&value).or_else(|problem| {
+            parser.expressions += 1;
+            pattern::compile(&value, parser.expressions - 1).or_else(|problem| {
                 parser.rest = start;
                 parser.fail(format!("invalid regular expression: {problem}"))
             })
