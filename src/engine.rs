@@ -28,15 +28,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::series::{Batch, LabelRun, MetricKind, Series};
+use crate::series::{Batch, MetricKind, Series};
 
-use derive::{PREFIX, Scratch};
+use derive::{Origin, PREFIX, Scratch};
 use families::Families;
 use monitor::{Monitor, Plan};
 use replicas::Replicas;
 use signal::Signal;
 use sink::Sink;
-use table::{Entry, Table};
+use table::{Known, Reader, Table};
 use transform::{Skip, Transform, admit};
 
 /// Which part of all series an engine owns.
@@ -77,6 +77,8 @@ pub struct Engine {
     generation: u32,
     flagged: i64,
     scratch: Scratch,
+    /// For labels of series that no request at hand has.
+    reader: Reader,
 }
 
 impl Engine {
@@ -89,6 +91,7 @@ impl Engine {
             generation: 0,
             flagged: 0,
             scratch: Scratch::default(),
+            reader: Reader::default(),
             shard,
             plan,
         }
@@ -127,14 +130,16 @@ impl Engine {
         let quiet_since = arrival.saturating_sub(limits.quiet_ms());
         let idle_since = arrival.saturating_sub(limits.idle_eviction_ms);
         let mut budget = self.table.slot_count() / 64 + 16;
-        while let Some((slot, entry)) = self.table.next_idle(quiet_since, &mut budget) {
-            let end = entry.newest.unwrap_or(i64::MIN);
-            for signal in &mut entry.signals {
+        while let Some(slot) = self.table.next_idle(quiet_since, &mut budget) {
+            let found = self.table.get_with_labels(slot, &mut self.reader);
+            let (known, origin) = found.expect("an idle slot is taken");
+            let end = known.newest().unwrap_or(i64::MIN);
+            for signal in &mut known.signals {
                 self.flagged -= i64::from(signal.is_flagged());
-                let monitor = &self.plan.monitors[signal.monitor as usize];
-                counts.derived += signal.end(end, monitor, &mut self.scratch, sink);
+                let monitor = &*self.plan.monitors[signal.monitor as usize];
+                counts.derived += signal.end(end, (origin, monitor), &mut self.scratch, sink);
             }
-            if entry.arrival < idle_since {
+            if known.arrival < idle_since {
                 counts.evicted += 1;
                 self.table.remove(slot);
             }
@@ -151,20 +156,21 @@ impl Engine {
             .iter()
             .map(|old| plan.monitors.iter().position(|new| new == old).map(|index| index as u32))
             .collect();
-        for entry in self.table.iter_mut() {
-            let end = entry.newest.unwrap_or(i64::MIN);
-            let mut signals = std::mem::take(&mut entry.signals).into_vec();
+        for slot in 0..self.table.slot_count() as u32 {
+            let Some((known, origin)) = self.table.get_with_labels(slot, &mut self.reader) else { continue };
+            let end = known.newest().unwrap_or(i64::MIN);
+            let mut signals = std::mem::take(&mut known.signals).into_vec();
             signals.retain_mut(|signal| {
-                let old = &self.plan.monitors[signal.monitor as usize];
+                let old = &*self.plan.monitors[signal.monitor as usize];
                 let Some(new) = moved[signal.monitor as usize] else {
                     self.flagged -= i64::from(signal.is_flagged());
-                    counts.derived += signal.end(end, old, &mut self.scratch, sink);
+                    counts.derived += signal.end(end, (origin, old), &mut self.scratch, sink);
                     return false;
                 };
                 signal.monitor = new;
                 true
             });
-            entry.signals = signals.into();
+            known.signals = signals.into();
         }
         self.table.limit(&plan.limits, self.shard.count);
         self.table.forget_ignored();
@@ -196,7 +202,8 @@ impl Engine {
     /// Bytes that series hold on the heap. Walks all of them.
     pub fn heap_bytes(&self) -> usize {
         let series = self.table.iter().map(|entry| {
-            size_of_val(&*entry.signals) + entry.signals.iter().map(Signal::heap_bytes).sum::<usize>()
+            let signals = &*entry.known.signals;
+            size_of_val(signals) + signals.iter().map(Signal::heap_bytes).sum::<usize>()
         });
         self.table.heap_bytes() + series.sum::<usize>()
     }
@@ -223,25 +230,28 @@ impl Engine {
             Err(skip) => return counts.skip(skip, series.samples.len() as u64),
         };
         let entry = self.table.get(slot).expect("a slot that was found is taken");
-        entry.arrival = arrival;
+        let origin = Origin { labels: series.labels, seams: entry.seams };
+        let known = &mut entry.known;
+        known.arrival = arrival;
         for &sample in series.samples {
-            let admitted = admit(sample, entry.newest);
+            let admitted = admit(sample, known.newest());
             if !matches!(admitted, Err(Skip::OutOfOrder | Skip::Duplicate)) {
-                entry.newest = Some(sample.timestamp);
+                known.see(sample.timestamp);
             }
             if let Err(skip) = admitted {
                 counts.skip(skip, 1);
             }
-            for signal in &mut entry.signals {
+            for signal in &mut known.signals {
                 let monitor = &self.plan.monitors[signal.monitor as usize];
                 let was = i64::from(signal.is_flagged());
                 match admitted {
-                    Ok(()) => match signal.judge(sample, monitor, &mut self.scratch, sink) {
+                    Ok(()) => match signal.judge(sample, (origin, monitor), &mut self.scratch, sink) {
                         Ok(effect) => counts.judge(effect),
                         Err(skip) => counts.skip(skip, 1),
                     },
                     Err(Skip::Stale) => {
-                        counts.derived += signal.end(sample.timestamp, monitor, &mut self.scratch, sink);
+                        let end = sample.timestamp;
+                        counts.derived += signal.end(end, (origin, monitor), &mut self.scratch, sink);
                     }
                     Err(_) => {}
                 }
@@ -279,16 +289,10 @@ impl Engine {
             return Err(Skip::Unmonitored);
         }
         self.table.may_admit(arrival)?;
-        let signals = selected.map(|(index, monitor)| draw(index, monitor, series.labels, kind)).collect();
-        let generation = self.generation;
-        Ok(self.table.insert(Entry {
-            hash: series.hash,
-            newest: None,
-            arrival,
-            generation,
-            said: series.kind,
-            signals,
-        }))
+        let origin = Origin::of(series.labels);
+        let signals = selected.map(|(index, monitor)| draw(index, monitor, origin, kind)).collect();
+        let known = Known::new(arrival, self.generation, series.kind, signals);
+        Ok(self.table.insert(series.hash, series.labels, known))
     }
 
     /// Brings the signals of a known series up to the present selection and types.
@@ -301,34 +305,36 @@ impl Engine {
     ) -> Result<(), Skip> {
         let generation = self.generation;
         let entry = self.table.get(slot).expect("a slot that was found is taken");
-        let told = entry.said == MetricKind::Unknown && series.kind != MetricKind::Unknown;
-        if entry.generation == generation && !told {
+        let known = &mut entry.known;
+        let told = known.said == MetricKind::Unknown && series.kind != MetricKind::Unknown;
+        if known.generation == generation && !told {
             return Ok(());
         }
         if told {
-            entry.said = series.kind;
+            known.said = series.kind;
         }
-        let said = entry.said;
-        entry.generation = generation;
-        let mut old = std::mem::take(&mut entry.signals).into_vec();
-        let end = entry.newest.unwrap_or(i64::MIN);
+        let said = known.said;
+        known.generation = generation;
+        let mut old = std::mem::take(&mut known.signals).into_vec();
+        let end = known.newest().unwrap_or(i64::MIN);
+        let origin = Origin { labels: series.labels, seams: entry.seams };
         let kind = self.kind_of(series.labels.metric_name().unwrap_or_default(), said);
         let mut signals = Vec::new();
         for (index, monitor) in self.plan.monitors.iter().enumerate() {
             if !monitor.select.matches(series.labels) {
                 continue;
             }
-            let stat = transform(monitor, series.labels, kind).stat();
+            let stat = transform(monitor, origin, kind).stat();
             let same = |it: &Signal| it.monitor as usize == index && it.transform.stat() == stat;
             signals.push(match old.iter().position(same) {
                 Some(position) => old.swap_remove(position),
-                None => draw(index, monitor, series.labels, kind),
+                None => draw(index, monitor, origin, kind),
             });
         }
         for mut signal in old {
             self.flagged -= i64::from(signal.is_flagged());
-            let monitor = &self.plan.monitors[signal.monitor as usize];
-            counts.derived += signal.end(end, monitor, &mut self.scratch, sink);
+            let monitor = &*self.plan.monitors[signal.monitor as usize];
+            counts.derived += signal.end(end, (origin, monitor), &mut self.scratch, sink);
         }
         if signals.is_empty() {
             self.table.remove(slot);
@@ -336,7 +342,7 @@ impl Engine {
             return Err(Skip::Unmonitored);
         }
         if let Some(entry) = self.table.get(slot) {
-            entry.signals = signals.into();
+            entry.known.signals = signals.into();
         }
         Ok(())
     }
@@ -352,12 +358,12 @@ fn unfit(series: &Series<'_>) -> Option<Skip> {
     refused.reduce(|first, next| first.and(next).and(first)).flatten()
 }
 
-fn draw(index: usize, monitor: &Monitor, labels: LabelRun<'_>, kind: MetricKind) -> Signal {
-    Signal::new(index as u32, monitor, labels, transform(monitor, labels, kind))
+fn draw(index: usize, monitor: &Monitor, origin: Origin<'_>, kind: MetricKind) -> Signal {
+    Signal::new(index as u32, monitor, origin, transform(monitor, origin, kind))
 }
 
-fn transform(monitor: &Monitor, labels: LabelRun<'_>, kind: MetricKind) -> Transform {
-    Transform::choose(monitor.transform, labels.metric_name().unwrap_or_default(), kind)
+fn transform(monitor: &Monitor, origin: Origin<'_>, kind: MetricKind) -> Transform {
+    Transform::choose(monitor.transform, origin.labels.metric_name().unwrap_or_default(), kind)
 }
 
 impl Counts {

@@ -2,14 +2,18 @@
 //!
 //! A derived series keeps the source's labels, loses `__name__`, and gains `metric_name`, `monitor` and,
 //! where it is not `value`, `stat`. A source label of one of these names, or of a name that only some outputs
-//! have, becomes `exported_…` in all of them, as in a Prometheus scrape. The run without `__name__` is built once per signal; the name, and a label that only
-//! one output has, are spliced in where they sort.
+//! have, becomes `exported_…` in all of them, as in a Prometheus scrape.
+//!
+//! Nothing of it is kept. What all outputs share is put together from the source's labels for each observation, in
+//! one copy, since where things go is remembered as [`Seams`]; the name, and a label that only one output has, are
+//! spliced in where they sort.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+mod seams;
 
 use super::detect::DetectorKind;
 use super::forecast::Threshold;
 use crate::series::{LabelRun, LabelRunBuf, METRIC_NAME, SeriesHash, push_label};
+pub use seams::Seams;
 
 /// What every name that promantis writes starts with. Input under such a name is refused: Prometheus
 /// sends our own series back to us.
@@ -17,6 +21,27 @@ pub const PREFIX: &str = "ml_";
 
 /// Names of the labels that only some outputs have.
 const EXTRA_NAMES: [&str; 4] = ["confidence", "detector", "horizon", "threshold"];
+
+/// The label `__name__` with a value, which is short, as bytes of a run.
+macro_rules! named {
+    ($name:literal) => {{
+        const BYTES: [u8; NAME_HEAD.len() + $name.len()] = label_bytes($name);
+        &BYTES
+    }};
+}
+
+/// Length, name and again length: the first and the last byte are those of a label with an empty value.
+const NAME_HEAD: [u8; 14] = *b"\x0a\x0c\x0a\x08__name__\x12\x00";
+
+const fn label_bytes<const N: usize>(value: &str) -> [u8; N] {
+    let mut bytes = [0; N];
+    let (head, tail) = bytes.split_at_mut(NAME_HEAD.len());
+    head.copy_from_slice(&NAME_HEAD);
+    tail.copy_from_slice(value.as_bytes());
+    bytes[1] += value.len() as u8;
+    bytes[13] += value.len() as u8;
+    bytes
+}
 
 /// One derived series of a signal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,21 +75,21 @@ pub enum Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// The metric's name.
-    pub const fn name(self) -> &'static str {
+    /// The label that names the metric, as it stands in a run.
+    pub const fn name_label(self) -> &'static [u8] {
         match self {
-            Self::Score => "ml_anomaly_score",
-            Self::Flag => "ml_anomaly_flag",
-            Self::Direction => "ml_anomaly_direction",
-            Self::Detector(_) => "ml_detector_score",
-            Self::Expected => "ml_expected",
-            Self::ExpectedLower => "ml_expected_lower",
-            Self::ExpectedUpper => "ml_expected_upper",
-            Self::Forecast(_) => "ml_forecast",
-            Self::ForecastLower(_) => "ml_forecast_lower",
-            Self::ForecastUpper(_) => "ml_forecast_upper",
-            Self::BreachSeconds(_) => "ml_forecast_breach_seconds",
-            Self::BreachHigh(_) | Self::BreachMedium(_) => "ml_forecast_breach",
+            Self::Score => named!("ml_anomaly_score"),
+            Self::Flag => named!("ml_anomaly_flag"),
+            Self::Direction => named!("ml_anomaly_direction"),
+            Self::Detector(_) => named!("ml_detector_score"),
+            Self::Expected => named!("ml_expected"),
+            Self::ExpectedLower => named!("ml_expected_lower"),
+            Self::ExpectedUpper => named!("ml_expected_upper"),
+            Self::Forecast(_) => named!("ml_forecast"),
+            Self::ForecastLower(_) => named!("ml_forecast_lower"),
+            Self::ForecastUpper(_) => named!("ml_forecast_upper"),
+            Self::BreachSeconds(_) => named!("ml_forecast_breach_seconds"),
+            Self::BreachHigh(_) | Self::BreachMedium(_) => named!("ml_forecast_breach"),
         }
     }
 
@@ -84,116 +109,115 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Labels that all derived series of a signal share.
-#[derive(Clone, Debug)]
-pub struct DerivedLabels {
-    /// Canonical, without `__name__`. Nothing else is serialised.
-    run: Box<[u8]>,
-    id: u64,
-    /// Where `__name__` is inserted; not always 0, for `A` sorts before `_`.
-    name_at: u32,
+/// Whose labels are derived from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// Those of the source.
+    pub labels: LabelRun<'a>,
+    /// Its seams, where it has any.
+    pub seams: Option<Seams>,
 }
 
-impl DerivedLabels {
-    /// Derives from the labels of a source.
-    pub fn new(source: LabelRun<'_>, monitor: &str, stat: Option<&str>) -> Self {
-        let gained = [
-            ("metric_name", source.metric_name().unwrap_or_default()),
-            ("monitor", monitor),
-            ("stat", stat.unwrap_or_default()),
-        ];
-        let mut labels = LabelRunBuf::default();
-        for label in source.iter().filter(|label| label.name != METRIC_NAME) {
-            let mut name = label.name.to_owned();
-            let gains = gained.iter().any(|(own, value)| *own == name && !value.is_empty());
-            if gains || EXTRA_NAMES.contains(&label.name) {
-                name.insert_str(0, "exported_");
-                while source.get(&name).is_some() {
-                    name.insert_str(0, "exported_");
-                }
-            }
-            labels.set(&name, label.value);
-        }
-        for (name, value) in gained {
-            if !value.is_empty() {
-                labels.set(name, value);
-            }
-        }
-        Self::over(labels.encode())
+impl<'a> Origin<'a> {
+    /// Finds the seams.
+    pub fn of(labels: LabelRun<'a>) -> Self {
+        Self { labels, seams: Seams::of(labels) }
     }
+}
 
-    fn over(bytes: Box<[u8]>) -> Self {
-        let run = LabelRun::from_canonical(&bytes);
-        let name_at = run.insertion_point(METRIC_NAME) as u32;
-        Self { id: SeriesHash::of(run).low(), name_at, run: bytes }
+/// Labels that all derived series of a signal share.
+#[derive(Clone, Copy, Debug)]
+pub struct DerivedLabels<'a> {
+    /// Canonical, without `__name__`.
+    run: &'a [u8],
+    /// Where `__name__` is inserted; not always 0, for `A` sorts before `_`.
+    name_at: usize,
+}
+
+impl<'a> DerivedLabels<'a> {
+    /// Derives from the labels of a source, into `room`.
+    pub fn build(origin: Origin<'_>, monitor: &str, stat: Option<&str>, room: &'a mut Vec<u8>) -> Self {
+        room.clear();
+        if let Some(seams) = origin.seams {
+            let name_at = seams.fill(origin.labels, [monitor, stat.unwrap_or_default()], room);
+            return Self { run: room, name_at };
+        }
+        rename(origin.labels, monitor, stat, room);
+        let name_at = LabelRun::from_canonical(room).insertion_point(METRIC_NAME);
+        Self { run: room, name_at }
     }
 
     /// Identity of the signal whose labels these are: a hash of them.
-    pub fn id(&self) -> u64 {
-        self.id
+    pub fn id(self) -> u64 {
+        SeriesHash::of(self.run()).low()
     }
 
     /// The shared labels, without a name.
-    pub fn run(&self) -> LabelRun<'_> {
-        LabelRun::from_canonical(&self.run)
+    pub fn run(self) -> LabelRun<'a> {
+        LabelRun::from_canonical(self.run)
     }
 
     /// Hands the label run of `output` to `take` in parts.
-    pub fn splice(&self, output: Output<'_>, scratch: &mut Scratch, take: impl FnOnce(&[&[u8]])) {
-        scratch.start();
-        let mut inserts = [(self.name_at as usize, 0..0), (0, 0..0), (0, 0..0)];
-        inserts[0].1 = scratch.label(METRIC_NAME, output.name());
+    pub fn splice(self, output: Output<'_>, scratch: &mut Vec<u8>, take: impl FnOnce(&[&[u8]])) {
+        let (before, after) = self.run.split_at(self.name_at);
+        if output.extra()[0].0.is_empty() {
+            return take(&[before, output.name_label(), after]);
+        }
+        scratch.clear();
+        let mut inserts = [(self.name_at, 0..0), (0, 0..0), (0, 0..0)];
         let mut count = 1;
         for (name, value) in output.extra().into_iter().filter(|(name, _)| !name.is_empty()) {
-            inserts[count] = (self.run().insertion_point(name), scratch.label(name, value));
+            let start = scratch.len();
+            push_label(scratch, name.as_bytes(), value.as_bytes());
+            inserts[count] = (self.run().insertion_point(name), start..scratch.len());
             count += 1;
         }
         let mut parts: [&[u8]; 7] = [&[]; 7];
         let mut from = 0;
         for (index, (at, label)) in inserts[..count].iter().enumerate() {
             parts[2 * index] = &self.run[from..*at];
-            parts[2 * index + 1] = &scratch.0[label.clone()];
+            parts[2 * index + 1] = if index == 0 { output.name_label() } else { &scratch[label.clone()] };
             from = *at;
         }
         parts[2 * count] = &self.run[from..];
         take(&parts[..=2 * count]);
     }
-
-    /// Bytes on the heap.
-    pub fn heap_bytes(&self) -> usize {
-        self.run.len()
-    }
 }
 
-impl Serialize for DerivedLabels {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(&self.run)
+/// Puts a derived run into `room` the long way: labels of ours in the source are renamed.
+fn rename(source: LabelRun<'_>, monitor: &str, stat: Option<&str>, room: &mut Vec<u8>) {
+    let gained = [
+        ("metric_name", source.metric_name().unwrap_or_default()),
+        ("monitor", monitor),
+        ("stat", stat.unwrap_or_default()),
+    ];
+    let mut labels = LabelRunBuf::default();
+    for label in source.iter().filter(|label| label.name != METRIC_NAME) {
+        let mut name = label.name.to_owned();
+        let gains = gained.iter().any(|(own, value)| *own == name && !value.is_empty());
+        if gains || EXTRA_NAMES.contains(&label.name) {
+            name.insert_str(0, "exported_");
+            while source.get(&name).is_some() {
+                name.insert_str(0, "exported_");
+            }
+        }
+        labels.set(&name, label.value);
     }
+    for (name, value) in gained {
+        if !value.is_empty() {
+            labels.set(name, value);
+        }
+    }
+    room.extend_from_slice(&labels.encode());
 }
 
-impl<'de> Deserialize<'de> for DerivedLabels {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let run: &[u8] = Deserialize::deserialize(from)?;
-        let canonical = LabelRun::checked(run).filter(|run| run.metric_name().is_none());
-        let canonical = canonical.ok_or_else(|| serde::de::Error::custom("labels are not canonical"))?;
-        Ok(Self::over(canonical.as_bytes().into()))
-    }
-}
-
-/// Room for the few labels that are spliced in; reused from sample to sample.
+/// Room for what is spliced, reused from sample to sample.
 #[derive(Default, Debug)]
-pub struct Scratch(Vec<u8>);
-
-impl Scratch {
-    fn start(&mut self) {
-        self.0.clear();
-    }
-
-    fn label(&mut self, name: &str, value: &str) -> std::ops::Range<usize> {
-        let start = self.0.len();
-        push_label(&mut self.0, name.as_bytes(), value.as_bytes());
-        start..self.0.len()
-    }
+pub struct Scratch {
+    /// What all outputs of a signal share.
+    pub shared: Vec<u8>,
+    /// What only one output has.
+    pub single: Vec<u8>,
 }
 
 #[cfg(test)]
@@ -207,9 +231,10 @@ mod tests {
     /// Derives from `source` and compares with the run of `expected`.
     fn check(source: &[(&str, &str)], stat: Option<&str>, output: Output<'_>, expected: &[(&str, &str)]) {
         let source = run(source);
-        let labels = DerivedLabels::new(LabelRun::from_canonical(&source), "m", stat);
-        let mut spliced = Vec::new();
-        labels.splice(output, &mut Scratch::default(), |parts| spliced = parts.concat());
+        let origin = Origin::of(LabelRun::from_canonical(&source));
+        let (mut shared, mut single, mut spliced) = Default::default();
+        let labels = DerivedLabels::build(origin, "m", stat, &mut shared);
+        labels.splice(output, &mut single, |parts| spliced = parts.concat());
         assert_eq!(LabelRun::from_canonical(&spliced).to_string(), {
             let expected = run(expected);
             LabelRun::from_canonical(&expected).to_string()
@@ -218,22 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn only_labels_of_a_derived_series_are_read_back() {
-        let check = |bytes: &[u8], fits: bool| {
-            let read = postcard::to_allocvec(bytes).and_then(|bytes| {
-                let labels: DerivedLabels = postcard::from_bytes(&bytes)?;
-                Ok((labels.run().as_bytes().to_vec(), labels.id(), labels.name_at))
-            });
-            assert_eq!(read.is_ok(), fits, "{bytes:?}");
-        };
-        let known = run(&[("A", "1"), ("b", "2")]);
-        check(&known, true);
-        check(&[], true);
-        check(&run(&[("__name__", "up")]), false);
-        check(&known[..known.len() - 1], false);
-        check(&[&known[8..], &known[..8]].concat(), false);
-        check(&[&known[..8], &known[..8]].concat(), false);
-        check(&run(&[("a", "ü")])[..7], false);
+    fn names_stand_in_runs_as_any_label_does() {
+        let outputs = [Output::Score, Output::BreachSeconds(Threshold::Upper), Output::Expected];
+        for (output, name) in
+            outputs.into_iter().zip(["ml_anomaly_score", "ml_forecast_breach_seconds", "ml_expected"])
+        {
+            assert_eq!(output.name_label(), &*run(&[("__name__", name)]));
+        }
     }
 
     #[test]

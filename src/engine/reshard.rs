@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::families::Families;
 use super::sink::{Judgement, Sink};
-use super::table::{Entry, Pace};
+use super::table::{Known, Pace};
 use super::{Engine, Shard};
-use crate::series::Sample;
+use crate::series::{LabelRun, Sample, SeriesHash};
 
 impl Engine {
     /// Makes `count` engines, at least one, of those that together own all series; of none it makes none. Nothing that
@@ -50,21 +50,21 @@ impl Engine {
         for hash in self.table.ignored() {
             others[hash.shard(others.len())].table.ignore(hash);
         }
-        for entry in self.table.into_entries() {
-            let owner = entry.hash.shard(others.len());
-            others[owner].adopt(entry, self.generation);
-        }
+        let generation = self.generation;
+        self.table.hand_over(|hash, labels, known| {
+            others[hash.shard(others.len())].adopt((hash, labels), known, generation);
+        });
     }
 
     /// Takes a series of an engine at `generation`.
-    fn adopt(&mut self, mut entry: Entry, generation: u32) {
-        if self.table.find(entry.hash).is_some() {
+    fn adopt(&mut self, (hash, labels): (SeriesHash, LabelRun<'_>), mut known: Known, generation: u32) {
+        if self.table.find(hash).is_some() {
             return;
         }
-        let current = entry.generation == generation;
-        entry.generation = if current { self.generation } else { self.generation.wrapping_sub(1) };
-        self.flagged += entry.signals.iter().filter(|signal| signal.is_flagged()).count() as i64;
-        self.table.insert(entry);
+        let current = known.generation == generation;
+        known.generation = if current { self.generation } else { self.generation.wrapping_sub(1) };
+        self.flagged += known.signals.iter().filter(|signal| signal.is_flagged()).count() as i64;
+        self.table.insert(hash, labels, known);
     }
 }
 

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::bank::Bank;
 use super::decide::{Decided, Decision, Lesson, Votes};
-use super::derive::{DerivedLabels, Output, Scratch};
+use super::derive::{DerivedLabels, Origin, Output, Scratch};
 use super::forecast::linear::{Line, LinearTrend};
 use super::forecast::{Breach, Confidence};
 use super::monitor::{ForecastSpec, Monitor};
 use super::sink::{Judgement, Sink};
 use super::transform::{Skip, Transform};
-use crate::series::{LabelRun, Sample, stale_marker};
+use crate::series::{Sample, stale_marker};
 
 /// What judging did, for the counts of a batch.
 #[derive(Clone, Copy, Default, Debug)]
@@ -31,7 +31,8 @@ pub(super) struct Signal {
     /// Index of its monitor in the plan.
     pub(super) monitor: u32,
     observations: u32,
-    labels: DerivedLabels,
+    /// Hash of the labels that its derived series share.
+    id: u64,
     pub(super) transform: Transform,
     bank: Bank,
     decision: Decision,
@@ -43,12 +44,12 @@ pub(super) struct Signal {
 }
 
 impl Signal {
-    pub(super) fn new(index: u32, monitor: &Monitor, source: LabelRun<'_>, transform: Transform) -> Self {
-        let labels = DerivedLabels::new(source, &monitor.name, transform.stat());
+    pub(super) fn new(index: u32, monitor: &Monitor, origin: Origin<'_>, transform: Transform) -> Self {
+        let mut room = Vec::new();
         Self {
             monitor: index,
             observations: 0,
-            labels,
+            id: DerivedLabels::build(origin, &monitor.name, transform.stat(), &mut room).id(),
             transform,
             bank: Bank::new(monitor),
             decision: Decision::default(),
@@ -68,22 +69,24 @@ impl Signal {
         monitor.is_some_and(|it| self.bank.is_for(it) && self.trend.is_some() == it.forecast.is_some())
     }
 
-    /// Judges a sample that the series admitted.
+    /// Judges a sample that the series, with the labels of `origin`, admitted.
     pub(super) fn judge(
         &mut self,
         sample: Sample,
-        monitor: &Arc<Monitor>,
+        (origin, monitor): (Origin<'_>, &Arc<Monitor>),
         scratch: &mut Scratch,
         sink: &mut impl Sink,
     ) -> Result<Effect, Skip> {
         let sample = self.transform.observe(sample)?;
+        let Scratch { shared, single } = scratch;
+        let labels = DerivedLabels::build(origin, &monitor.name, self.transform.stat(), shared);
         let votes = self.bank.score(sample, monitor);
         let (decided, lesson) = self.decision.decide(sample, &votes, &monitor.policy);
         self.learn(sample, decided, lesson);
         let line = self.trend.as_ref().and_then(|trend| trend.fit());
         sink.judged(&Judgement {
-            signal: self.labels.id(),
-            labels: self.labels.run(),
+            signal: self.id,
+            labels: labels.run(),
             sample,
             decided,
             votes: &votes,
@@ -92,8 +95,7 @@ impl Signal {
             monitor,
         });
         self.observations = self.observations.saturating_add(1);
-        let mut writer =
-            Writer { labels: &self.labels, timestamp: sample.timestamp, scratch, sink, written: 0 };
+        let mut writer = Writer { labels, timestamp: sample.timestamp, scratch: single, sink, written: 0 };
         if let Some(decided) = &decided {
             writer.verdict(decided, &votes, monitor);
         }
@@ -129,7 +131,7 @@ impl Signal {
     pub(super) fn end(
         &mut self,
         timestamp: i64,
-        monitor: &Monitor,
+        (origin, monitor): (Origin<'_>, &Monitor),
         scratch: &mut Scratch,
         sink: &mut impl Sink,
     ) -> u64 {
@@ -137,28 +139,29 @@ impl Signal {
         self.decision.end();
         let Some(judged) = self.judged.take() else { return 0 };
         let timestamp = timestamp.max(judged.saturating_add(1));
-        let mut writer = Writer { labels: &self.labels, timestamp, scratch, sink, written: 0 };
+        let Scratch { shared, single } = scratch;
+        let labels = DerivedLabels::build(origin, &monitor.name, self.transform.stat(), shared);
+        let mut writer = Writer { labels, timestamp, scratch: single, sink, written: 0 };
         if std::mem::take(&mut self.written) {
             writer.stale(monitor);
         }
         let derived = writer.written;
-        sink.ended(self.labels.id(), timestamp);
+        sink.ended(self.id, timestamp);
         derived
     }
 
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.labels.heap_bytes()
-            + self.bank.heap_bytes()
+        self.bank.heap_bytes()
             + self.trend.as_ref().map_or(0, |it| size_of::<LinearTrend>() + it.heap_bytes())
     }
 }
 
 /// Writes the outputs of one instant.
 struct Writer<'a, S> {
-    labels: &'a DerivedLabels,
+    labels: DerivedLabels<'a>,
     timestamp: i64,
-    scratch: &'a mut Scratch,
+    scratch: &'a mut Vec<u8>,
     sink: &'a mut S,
     written: u64,
 }

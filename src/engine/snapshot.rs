@@ -18,7 +18,7 @@ use super::{Engine, Shard};
 use restored::{Place, Restored};
 
 /// The format that is written, and the only one that is read.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// A block ends with the first item that brings it to so many bytes.
 const BLOCK_BYTES: usize = 512 * 1024;
@@ -119,7 +119,9 @@ impl Engine {
         self.families.iter().for_each(|family| blocks.item(Kind::Family, &family));
         self.table.ignored().iter().for_each(|hash| blocks.item(Kind::Ignored, hash));
         self.table.free().iter().for_each(|slot| blocks.item(Kind::Free, slot));
-        self.table.slots().for_each(|series| blocks.item(Kind::Series, &series));
+        self.table.each(|slot, labels, known| {
+            blocks.item(Kind::Series, &(slot, Text(labels.as_bytes()), known));
+        });
         let counts = blocks.counts;
         blocks.item(Kind::End, &counts);
         blocks.flush();
@@ -148,6 +150,15 @@ impl Engine {
             last = kind;
         }
         Err(RestoreError::NoEnd { blocks: place.block })
+    }
+}
+
+/// Bytes that are written as such, not as a list.
+struct Text<'a>(&'a [u8]);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(self.0)
     }
 }
 

@@ -3,32 +3,63 @@
 //! Keyed by the 128-bit hash of a series' labels, which are not compared. Monitored series stand in
 //! slots; series known to match no monitor are remembered by their hash alone, and when there are too many
 //! of those, all are forgotten and found anew. Nothing depends on the order of a hash table.
+//!
+//! Senders name series in the same order round after round, and slots are taken in the order of first sight: so the
+//! series in the next slot is tried before the hash table is asked.
 
+mod labels;
 mod rebuild;
 
 use hashbrown::{HashSet, HashTable};
 use serde::{Deserialize, Serialize};
 
+use super::derive::{Origin, Seams};
 use super::monitor::SeriesLimits;
 use super::signal::Signal;
 use super::transform::Skip;
-use crate::series::{MetricKind, SeriesHash};
+use crate::series::{LabelRun, MetricKind, SeriesHash};
 
+pub(super) use labels::Reader;
+use labels::{Labels, Place};
 pub(super) use rebuild::{Misplaced, Pace, Rebuild};
 
-/// One monitored series, in 64 bytes and its signals.
-#[derive(Debug, Serialize, Deserialize)]
+/// One monitored series, in 80 bytes and its signals.
+#[derive(Debug)]
 pub(super) struct Entry {
     pub(super) hash: SeriesHash,
-    /// Timestamp of the newest sample, judged or not.
-    pub(super) newest: Option<i64>,
-    /// Arrival time of the newest sample.
-    pub(super) arrival: i64,
-    /// Which selection its signals were made by; an older one is made anew.
-    pub(super) generation: u32,
+    labels: Place,
+    pub(super) seams: Option<Seams>,
+    pub(super) known: Known,
+}
+
+/// What is known of a series beside its labels.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Known {
+    /// Timestamp of the newest sample, judged or not, once there was one.
+    newest: i64,
+    sampled: bool,
     /// The type that remote write 2.0 said first.
     pub(super) said: MetricKind,
+    /// Which selection its signals were made by; an older one is made anew.
+    pub(super) generation: u32,
+    /// Arrival time of the newest sample.
+    pub(super) arrival: i64,
     pub(super) signals: Box<[Signal]>,
+}
+
+impl Known {
+    /// Of a series that brings its first samples.
+    pub(super) fn new(arrival: i64, generation: u32, said: MetricKind, signals: Box<[Signal]>) -> Self {
+        Self { newest: i64::MIN, sampled: false, said, generation, arrival, signals }
+    }
+
+    pub(super) fn newest(&self) -> Option<i64> {
+        self.sampled.then_some(self.newest)
+    }
+
+    pub(super) fn see(&mut self, timestamp: i64) {
+        (self.newest, self.sampled) = (timestamp, true);
+    }
 }
 
 /// Hashes that are hashes already.
@@ -58,6 +89,9 @@ pub(super) struct Table {
     index: HashTable<u32>,
     slots: Vec<Option<Entry>>,
     free: Vec<u32>,
+    labels: Labels,
+    /// The slot that was found last.
+    last: u32,
     ignored: HashSet<SeriesHash, Identity>,
     ignored_max: usize,
     admission: Admission,
@@ -82,6 +116,8 @@ impl Table {
             index: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
+            labels: Labels::default(),
+            last: u32::MAX,
             ignored: HashSet::default(),
             ignored_max: 0,
             admission: Admission { series_max: 0, per_second: 0.0, tokens: 0.0, refilled: i64::MIN },
@@ -99,13 +135,31 @@ impl Table {
         self.ignored.clear();
     }
 
-    /// Slot of a monitored series.
-    pub(super) fn find(&self, hash: SeriesHash) -> Option<u32> {
+    /// Slot of a monitored series. Costs least where it is the one after the slot that was found before.
+    pub(super) fn find(&mut self, hash: SeriesHash) -> Option<u32> {
+        let next = self.last.wrapping_add(1);
+        let slot = if self.hash_at(next) == Some(hash) { next } else { self.look_up(hash)? };
+        self.last = slot;
+        Some(slot)
+    }
+
+    fn look_up(&self, hash: SeriesHash) -> Option<u32> {
         self.index.find(hash.low(), |&slot| self.hash_at(slot) == Some(hash)).copied()
     }
 
     pub(super) fn get(&mut self, slot: u32) -> Option<&mut Entry> {
         self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// A series and its labels.
+    pub(super) fn get_with_labels<'a>(
+        &'a mut self,
+        slot: u32,
+        reader: &'a mut Reader,
+    ) -> Option<(&'a mut Known, Origin<'a>)> {
+        let entry = self.slots.get_mut(slot as usize)?.as_mut()?;
+        let labels = self.labels.read(entry.labels, reader);
+        Some((&mut entry.known, Origin { labels, seams: entry.seams }))
     }
 
     /// Whether the series is known to match no monitor.
@@ -133,50 +187,51 @@ impl Table {
     }
 
     /// Puts a series into a slot.
-    pub(super) fn insert(&mut self, entry: Entry) -> u32 {
+    pub(super) fn insert(&mut self, hash: SeriesHash, labels: LabelRun<'_>, known: Known) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
         });
-        self.place(slot, entry);
+        self.place(slot, hash, labels, known);
         slot
     }
 
     /// Fills an empty slot.
-    fn place(&mut self, slot: u32, entry: Entry) {
-        let hash = entry.hash;
+    fn place(&mut self, slot: u32, hash: SeriesHash, labels: LabelRun<'_>, known: Known) {
+        let entry = Entry { hash, labels: self.labels.keep(labels), seams: Seams::of(labels), known };
         self.slots[slot as usize] = Some(entry);
         let slots = &self.slots;
         self.index.insert_unique(hash.low(), slot, |&slot| hash_at(slots, slot).map_or(0, SeriesHash::low));
     }
 
     /// Takes a series out of its slot.
-    pub(super) fn remove(&mut self, slot: u32) -> Option<Entry> {
-        let entry = self.slots.get_mut(slot as usize)?.take()?;
+    pub(super) fn remove(&mut self, slot: u32) {
+        let Some(entry) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return };
         if let Ok(found) = self.index.find_entry(entry.hash.low(), |&other| other == slot) {
             found.remove();
         }
         self.free.push(slot);
-        Some(entry)
+        for run in self.labels.let_go(entry.labels) {
+            let run = LabelRun::from_canonical(&run);
+            let slot =
+                self.look_up(SeriesHash::of(run)).expect("labels are kept of series that stand in slots");
+            let place = self.labels.keep(run);
+            self.get(slot).expect("a slot that was found is taken").labels = place;
+        }
     }
 
     /// The next slot whose series was idle since before `idle_since`, looking at no more than
     /// `budget` slots, which is counted down.
-    pub(super) fn next_idle(&mut self, idle_since: i64, budget: &mut usize) -> Option<(u32, &mut Entry)> {
+    pub(super) fn next_idle(&mut self, idle_since: i64, budget: &mut usize) -> Option<u32> {
         while *budget > 0 && !self.slots.is_empty() {
             *budget -= 1;
             self.sweep_at = (self.sweep_at + 1) % self.slots.len();
-            let idle = self.slots[self.sweep_at].as_ref().is_some_and(|entry| entry.arrival < idle_since);
-            if idle {
-                let slot = self.sweep_at;
-                return self.slots[slot].as_mut().map(|entry| (slot as u32, entry));
+            let entry = self.slots[self.sweep_at].as_ref();
+            if entry.is_some_and(|entry| entry.known.arrival < idle_since) {
+                return Some(self.sweep_at as u32);
             }
         }
         None
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.slots.iter_mut().flatten()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
@@ -200,6 +255,7 @@ impl Table {
     /// Bytes on the heap without what signals hold.
     pub(super) fn heap_bytes(&self) -> usize {
         self.slots.capacity() * size_of::<Option<Entry>>()
+            + self.labels.heap_bytes()
             + self.index.allocation_size()
             + self.ignored.allocation_size()
             + self.free.capacity() * size_of::<u32>()
@@ -234,41 +290,62 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::series::LabelRunBuf;
 
     fn table(series_max: usize, per_second: u32) -> Table {
         let limits = SeriesLimits { series_max, new_series_per_second: per_second, idle_eviction_ms: 1000 };
         Table::new(&limits, 1)
     }
 
-    fn entry(number: u128, arrival: i64) -> Entry {
-        Entry {
-            hash: SeriesHash(number),
-            newest: None,
-            arrival,
-            generation: 0,
-            said: MetricKind::Unknown,
-            signals: Box::default(),
+    fn insert(table: &mut Table, number: u32, arrival: i64) -> u32 {
+        let (hash, run) = series(number);
+        let known = Known::new(arrival, 0, MetricKind::Unknown, Box::default());
+        table.insert(hash, LabelRun::from_canonical(&run), known)
+    }
+
+    fn series(number: u32) -> (SeriesHash, Box<[u8]>) {
+        let run = [("__name__", &*format!("m{number}"))].into_iter().collect::<LabelRunBuf>().encode();
+        (SeriesHash::of(LabelRun::from_canonical(&run)), run)
+    }
+
+    fn labels(table: &mut Table, slot: u32) -> String {
+        let mut reader = Reader::default();
+        table.get_with_labels(slot, &mut reader).expect("the slot is taken").1.labels.to_string()
+    }
+
+    #[test]
+    fn series_are_found_in_whatever_order_they_come_and_keep_their_labels() {
+        let mut table = table(1000, 1000);
+        let slots: Vec<_> = (0..300).map(|number| insert(&mut table, number, 0)).collect();
+        for step in 0..900_usize {
+            let number = step * [1, 7, 0][step / 300] % 300;
+            assert_eq!(table.find(series(number as u32).0), Some(slots[number]), "{step}");
+        }
+        (0..300).filter(|number| number % 10 > 0).for_each(|number| table.remove(slots[number]));
+        for number in 0..300 {
+            let slot = (number % 10 == 0).then_some(slots[number]);
+            assert_eq!(table.find(series(number as u32).0), slot);
+            slot.inspect(|&slot| assert_eq!(labels(&mut table, slot), format!("m{number}")));
         }
     }
 
     #[test]
     fn a_slot_is_used_again_after_its_series_left() {
         let mut table = table(10, 10);
-        let slots: Vec<_> = (0..3).map(|number| table.insert(entry(number, 0))).collect();
-        assert_eq!(table.find(SeriesHash(1)), Some(slots[1]));
-        assert!(table.remove(slots[1]).is_some());
-        assert!(table.remove(slots[1]).is_none());
-        assert_eq!(table.find(SeriesHash(1)), None);
-        assert_eq!(table.insert(entry(7, 0)), slots[1]);
+        let slots: Vec<_> = (0..3).map(|number| insert(&mut table, number, 0)).collect();
+        assert_eq!(table.find(series(1).0), Some(slots[1]));
+        (0..2).for_each(|_| table.remove(slots[1]));
+        assert_eq!((table.find(series(1).0), table.len()), (None, 2));
+        assert_eq!(insert(&mut table, 7, 0), slots[1]);
         assert_eq!(table.len(), 3);
     }
 
     #[test]
     fn admission_is_bounded_in_number_and_in_rate() {
         let mut limited = table(2, 100);
-        limited.insert(entry(1, 0));
+        insert(&mut limited, 1, 0);
         assert_eq!(limited.may_admit(0), Ok(()));
-        limited.insert(entry(2, 0));
+        insert(&mut limited, 2, 0);
         assert_eq!(limited.may_admit(0), Err(Skip::SeriesLimit));
 
         let mut slow = table(1000, 2);
@@ -293,15 +370,15 @@ mod tests {
     fn the_sweep_finds_each_idle_series_within_one_round() {
         let mut table = table(10, 10);
         for number in 0..6 {
-            table.insert(entry(number, if number % 2 == 0 { 0 } else { 100 }));
+            insert(&mut table, number, if number % 2 == 0 { 0 } else { 100 });
         }
         let mut budget = table.slot_count();
         let mut idle = Vec::new();
-        while let Some((slot, entry)) = table.next_idle(50, &mut budget) {
-            idle.push(entry.hash.0);
+        while let Some(slot) = table.next_idle(50, &mut budget) {
+            idle.push(labels(&mut table, slot));
             table.remove(slot);
         }
         idle.sort_unstable();
-        assert_eq!(idle, [0, 2, 4]);
+        assert_eq!(idle, ["m0", "m2", "m4"]);
     }
 }

@@ -7,7 +7,7 @@ use super::monitor::*;
 use super::select::Matchers;
 use super::sink::{Judgement, Sink};
 use super::*;
-use crate::series::{FamilyMetadata, LabelRunBuf, Sample, is_stale_marker, stale_marker};
+use crate::series::{FamilyMetadata, LabelRun, LabelRunBuf, Sample, is_stale_marker, stale_marker};
 
 mod states;
 

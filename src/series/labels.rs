@@ -75,6 +75,18 @@ impl<'a> LabelRun<'a> {
         self.get(METRIC_NAME)
     }
 
+    /// Where the label called `name` stands: its bytes, tag and lengths included.
+    pub fn position(self, name: &str) -> Option<std::ops::Range<usize>> {
+        let mut rest = self.0;
+        loop {
+            let (label, after) = split_label(rest)?;
+            if label.name == name {
+                return Some(self.0.len() - rest.len()..self.0.len() - after.len());
+            }
+            rest = after;
+        }
+    }
+
     /// Where a label called `name` belongs: offset in bytes of the first label that sorts after it.
     pub fn insertion_point(self, name: &str) -> usize {
         let mut rest = self.0;

@@ -8,9 +8,9 @@ use super::{Counts, FORMAT, Head, Kind, RestoreError};
 use crate::engine::families::Families;
 use crate::engine::monitor::Plan;
 use crate::engine::replicas::Replicas;
-use crate::engine::table::{Entry, Misplaced, Rebuild};
+use crate::engine::table::{Known, Misplaced, Reader, Rebuild};
 use crate::engine::{Engine, Scratch, Shard};
-use crate::series::{MetricKind, SeriesHash};
+use crate::series::{LabelRun, MetricKind, SeriesHash};
 
 /// Which block is being read, for errors.
 #[derive(Clone, Copy, Debug)]
@@ -117,23 +117,25 @@ impl Restored {
                 Ok(rest)
             }
             Kind::Series => {
-                let ((slot, entry), rest) = place.one::<(u32, Entry)>(items)?;
-                if !self.is_own(&entry) {
+                let ((slot, labels, known), rest) = place.one::<(u32, &[u8], Known)>(items)?;
+                let labels =
+                    LabelRun::checked(labels).ok_or_else(|| place.damaged("labels are not canonical"))?;
+                if !self.is_own(labels, &known) {
                     return Err(place.damaged("a series belongs to another shard or plan"));
                 }
-                self.flagged += entry.signals.iter().filter(|signal| signal.is_flagged()).count() as i64;
-                self.table.put(slot, entry).map_err(misplaced)?;
+                self.flagged += known.signals.iter().filter(|signal| signal.is_flagged()).count() as i64;
+                self.table.put(slot, labels, known).map_err(misplaced)?;
                 Ok(rest)
             }
         }
     }
 
     /// Whether a series falls to this shard and keeps what its monitors ask for.
-    fn is_own(&self, entry: &Entry) -> bool {
+    fn is_own(&self, labels: LabelRun<'_>, known: &Known) -> bool {
         let monitors = &self.plan.monitors;
-        entry.hash.shard(self.shard.count) == self.shard.index
-            && entry.signals.len() <= monitors.len()
-            && entry.signals.iter().all(|signal| signal.is_of(monitors))
+        SeriesHash::of(labels).shard(self.shard.count) == self.shard.index
+            && known.signals.len() <= monitors.len()
+            && known.signals.iter().all(|signal| signal.is_of(monitors))
     }
 
     pub(super) fn finish(self, place: Place, end: &[u8]) -> Result<Engine, RestoreError> {
@@ -155,6 +157,7 @@ impl Restored {
             generation: self.generation,
             flagged: self.flagged,
             scratch: Scratch::default(),
+            reader: Reader::default(),
         })
     }
 }

@@ -5,9 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Table};
+use super::{Known, Reader, Table};
 use crate::engine::monitor::SeriesLimits;
-use crate::series::SeriesHash;
+use crate::series::{LabelRun, SeriesHash};
 
 /// What a table knows beside its series: how many new ones it may admit, and how far it has looked for idle ones.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -57,9 +57,14 @@ impl Table {
         (self.admission.tokens, self.admission.refilled) = (pace.tokens, pace.refilled);
     }
 
-    /// Series and their slots, ascending.
-    pub(in crate::engine) fn slots(&self) -> impl Iterator<Item = (u32, &Entry)> {
-        (0..).zip(&self.slots).filter_map(|(slot, entry)| Some((slot, entry.as_ref()?)))
+    /// Hands slots, ascending, labels and what is known of each series to `put`.
+    pub(in crate::engine) fn each(&self, mut put: impl FnMut(u32, LabelRun<'_>, &Known)) {
+        let mut reader = Reader::default();
+        for (slot, entry) in (0..).zip(&self.slots) {
+            if let Some(entry) = entry {
+                put(slot, self.labels.read(entry.labels, &mut reader), &entry.known);
+            }
+        }
     }
 
     /// Slots that are free, the next one last.
@@ -74,9 +79,12 @@ impl Table {
         ignored
     }
 
-    /// All series, in the order of their slots.
-    pub(in crate::engine) fn into_entries(self) -> impl Iterator<Item = Entry> {
-        self.slots.into_iter().flatten()
+    /// Hands over all series, in the order of their slots.
+    pub(in crate::engine) fn hand_over(self, mut take: impl FnMut(SeriesHash, LabelRun<'_>, Known)) {
+        let mut reader = Reader::default();
+        for entry in self.slots.into_iter().flatten() {
+            take(entry.hash, self.labels.read(entry.labels, &mut reader), entry.known);
+        }
     }
 }
 
@@ -106,18 +114,24 @@ impl Rebuild {
     }
 
     /// Puts a series into its slot. Memory grows with what was brought, not with the number of the slot.
-    pub(in crate::engine) fn put(&mut self, slot: u32, entry: Entry) -> Result<(), Misplaced> {
+    pub(in crate::engine) fn put(
+        &mut self,
+        slot: u32,
+        labels: LabelRun<'_>,
+        known: Known,
+    ) -> Result<(), Misplaced> {
         let table = &mut self.table;
         let skipped = (slot as usize).checked_sub(table.slots.len()).ok_or(Misplaced::Slot)?;
         self.gaps += skipped;
         if self.gaps > table.free.len() {
             return Err(Misplaced::Slot);
         }
-        if table.find(entry.hash).is_some() {
+        let hash = SeriesHash::of(labels);
+        if table.find(hash).is_some() {
             return Err(Misplaced::Twice);
         }
         table.slots.resize_with(slot as usize + 1, || None);
-        table.place(slot, entry);
+        table.place(slot, hash, labels, known);
         Ok(())
     }
 
@@ -147,15 +161,9 @@ mod tests {
     use super::*;
     use crate::series::MetricKind;
 
-    fn entry(number: u32) -> Entry {
-        Entry {
-            hash: SeriesHash(number.into()),
-            newest: None,
-            arrival: 0,
-            generation: 0,
-            said: MetricKind::Unknown,
-            signals: Box::default(),
-        }
+    fn put(rebuild: &mut Rebuild, slot: u32, number: u8) -> Result<(), Misplaced> {
+        let known = Known::new(0, 0, MetricKind::Unknown, Box::default());
+        rebuild.put(slot, LabelRun::from_canonical(&[number]), known)
     }
 
     /// Puts series 1, 2, … into `slots` and says which slots are found empty afterwards.
@@ -164,11 +172,12 @@ mod tests {
         let mut rebuild = Rebuild::new(&limits, 1, Pace { tokens: 0.0, refilled: 0, sweep_at });
         free.iter().for_each(|&slot| rebuild.free(slot));
         for (&slot, number) in slots.iter().zip(1..) {
-            rebuild.put(slot, entry(number))?;
+            put(&mut rebuild, slot, number)?;
         }
-        let table = rebuild.finish()?;
+        let mut table = rebuild.finish()?;
         assert_eq!(table.len(), slots.len());
-        assert!((1..=slots.len() as u128).all(|number| table.find(SeriesHash(number)).is_some()));
+        let hash = |number: u8| SeriesHash::of(LabelRun::from_canonical(&[number]));
+        assert!((1..=slots.len() as u8).all(|number| table.find(hash(number)).is_some()));
         Ok(table.slots.iter().map(Option::is_none).collect())
     }
 
@@ -198,8 +207,8 @@ mod tests {
     fn a_series_is_known_once() {
         let limits = SeriesLimits { series_max: 9, new_series_per_second: 9, idle_eviction_ms: 9 };
         let mut rebuild = Rebuild::new(&limits, 1, Pace { tokens: 0.0, refilled: 0, sweep_at: 0 });
-        assert_eq!(rebuild.put(0, entry(1)), Ok(()));
-        assert_eq!(rebuild.put(1, entry(1)), Err(Misplaced::Twice));
+        assert_eq!(put(&mut rebuild, 0, 1), Ok(()));
+        assert_eq!(put(&mut rebuild, 1, 1), Err(Misplaced::Twice));
         assert_eq!(rebuild.ignore(SeriesHash(7)), Ok(()));
         assert_eq!(rebuild.ignore(SeriesHash(7)), Err(Misplaced::Ignored));
     }
