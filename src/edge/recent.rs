@@ -14,7 +14,7 @@ use crate::engine::decide::Decided;
 use crate::engine::forecast::linear::Line;
 use crate::engine::monitor::Monitor;
 use crate::engine::sink::Judgement;
-use crate::series::LabelRun;
+use crate::series::{HashedAlready, LabelRun};
 
 /// Signals whose observations are kept, over all shards.
 pub const SIGNALS_MAX: usize = 2048;
@@ -121,7 +121,7 @@ pub struct Recent {
 /// The part of one shard.
 #[derive(Debug)]
 pub struct Part {
-    signals: HashMap<u64, SignalView>,
+    signals: HashMap<u64, SignalView, HashedAlready>,
     signals_max: usize,
     /// Those of `signals` that ended, the oldest end first.
     ended: BTreeSet<(i64, u64)>,
@@ -137,7 +137,7 @@ impl Recent {
     /// Makes room for `shards` shards.
     pub fn new(shards: usize) -> Self {
         let part = || Part {
-            signals: HashMap::new(),
+            signals: HashMap::default(),
             signals_max: SIGNALS_MAX.div_ceil(shards),
             ended: BTreeSet::new(),
             open: HashMap::new(),

@@ -38,20 +38,38 @@ impl Votes {
         self.iter().any(|(kind, _)| kind != DetectorKind::Static)
     }
 
+    fn of(&self, kind: DetectorKind) -> Option<(DetectorKind, Verdict)> {
+        self.0[kind as usize].map(|verdict| (kind, verdict))
+    }
+
     /// What was learned, and who speaks for it: the calmer of the short memory and the long one.
     ///
     /// The short memory is the median of the methods that share the window. The long one is the baseline, and
     /// the z-score only where there is none: it takes the daily rhythm for spread.
     fn learned(&self) -> Option<(DetectorKind, Verdict)> {
-        let vote = |kind: DetectorKind| self.0[kind as usize].map(|verdict| (kind, verdict));
-        let short = middle([DetectorKind::RollingZScore, DetectorKind::Mad, DetectorKind::Iqr].map(vote));
-        let long = vote(DetectorKind::Baseline).or_else(|| vote(DetectorKind::ZScore));
-        middle([short, long, None])
+        let short = self.middle([DetectorKind::RollingZScore, DetectorKind::Mad, DetectorKind::Iqr]);
+        let long = self.of(DetectorKind::Baseline).or_else(|| self.of(DetectorKind::ZScore));
+        calmer(short, long)
+    }
+
+    /// The vote with the middle score; of two, the calmer one.
+    fn middle(&self, kinds: [DetectorKind; 3]) -> Option<(DetectorKind, Verdict)> {
+        let [a, b, c] = kinds.map(|kind| self.0[kind as usize].as_ref());
+        let (Some(a), Some(b), Some(c)) = (a, b, c) else {
+            return kinds.into_iter().map(|kind| self.of(kind)).reduce(calmer).flatten();
+        };
+        let least = |one: &Verdict, other: &Verdict| one.score.total_cmp(&other.score).is_le();
+        let middle = match (least(a, b), least(b, c), least(a, c)) {
+            (true, true, _) | (false, false, _) => 1,
+            (true, false, true) | (false, true, false) => 2,
+            (true, false, false) | (false, true, true) => 0,
+        };
+        self.of(kinds[middle])
     }
 
     /// Who speaks for all: the static limits where they are crossed or nothing is learned, else `learned`.
     fn speaking(&self, learned: Option<(DetectorKind, Verdict)>) -> Option<(DetectorKind, Verdict)> {
-        let limits = self.0[DetectorKind::Static as usize].map(|vote| (DetectorKind::Static, vote));
+        let limits = self.of(DetectorKind::Static);
         match limits {
             Some((_, vote)) if vote.score.abs() > 1.0 => limits,
             _ => learned.or(limits),
@@ -59,15 +77,15 @@ impl Votes {
     }
 }
 
-/// The vote with the middle score; of two, the one nearer to what was expected.
-fn middle(votes: [Option<(DetectorKind, Verdict)>; 3]) -> Option<(DetectorKind, Verdict)> {
-    match votes {
-        [Some(a), Some(b), Some(c)] => {
-            let mut three = [a, b, c];
-            three.sort_by(|(_, a), (_, b)| a.score.total_cmp(&b.score));
-            Some(three[1])
-        }
-        two => two.into_iter().flatten().min_by(|(_, a), (_, b)| a.score.abs().total_cmp(&b.score.abs())),
+/// The vote nearer to what it expected; the first of equals.
+fn calmer(
+    one: Option<(DetectorKind, Verdict)>,
+    other: Option<(DetectorKind, Verdict)>,
+) -> Option<(DetectorKind, Verdict)> {
+    match (&one, &other) {
+        (Some((_, a)), Some((_, b))) if a.score.abs().total_cmp(&b.score.abs()).is_gt() => other,
+        (None, _) => other,
+        _ => one,
     }
 }
 
@@ -100,24 +118,41 @@ pub enum Lesson {
 }
 
 /// Decision state of one signal.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Decision {
     /// Observations until a flag may be raised, counted up to the warm-up.
     seen: u32,
-    flagged: bool,
-    flagged_since: i64,
-    last_outside: i64,
-    /// When the window began to be filled.
-    window_since: Option<i64>,
-    /// Sum and count of distances from the expected value, of what was outside while flagged.
-    distance: (f64, u32),
+    /// When the window began to be filled; the end of time before.
+    window_since: i64,
     window: TriggerWindow,
+    /// While the flag is raised.
+    flag: Option<Box<Raised>>,
+}
+
+/// What matters only while the flag is raised, which it seldom is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Raised {
+    since: i64,
+    last_outside: i64,
+    /// Sum and count of distances from the expected value, of what was outside.
+    distance: (f64, u32),
+}
+
+impl Default for Decision {
+    fn default() -> Self {
+        Self { seen: 0, window_since: i64::MAX, window: TriggerWindow::default(), flag: None }
+    }
 }
 
 impl Decision {
     /// Whether the flag is raised.
     pub fn is_flagged(&self) -> bool {
-        self.flagged
+        self.flag.is_some()
+    }
+
+    /// Bytes on the heap: some while something is outside.
+    pub fn heap_bytes(&self) -> usize {
+        self.window.heap_bytes() + self.flag.as_ref().map_or(0, |_| size_of::<Raised>())
     }
 
     /// Decides on an observation, and what is to be learned of it.
@@ -132,20 +167,22 @@ impl Decision {
             return (None, self.lesson(sample.value, None, warm));
         };
         let score = judge(sample.value, by, verdict, policy);
-        let was = self.flagged;
+        let was = self.is_flagged();
         let outside = warm && score > 1.0;
         let shift = self.update(sample.timestamp, outside, by, policy).map(|()| self.accept());
-        if self.flagged && outside {
-            self.distance.0 += sample.value - verdict.band.expected;
-            self.distance.1 = self.distance.1.saturating_add(1);
+        if let Some(Raised { distance: (sum, count), .. }) = self.flag.as_deref_mut()
+            && outside
+        {
+            *sum += sample.value - verdict.band.expected;
+            *count = count.saturating_add(1);
         }
         let decided = Decided {
             score,
             direction: if score > 1.0 { verdict.score.signum() as i8 } else { 0 },
             band: verdict.band,
             by,
-            flag: self.flagged,
-            changed: was != self.flagged,
+            flag: self.is_flagged(),
+            changed: was != self.is_flagged(),
             shift,
         };
         let lesson = match shift {
@@ -165,35 +202,37 @@ impl Decision {
     /// The flag waits until the window could be filled as far as it must be. Behind a hard limit the time
     /// to acceptance begins anew: such a level is never normal.
     fn update(&mut self, now: i64, outside: bool, by: DetectorKind, policy: &Policy) -> Option<()> {
-        let observed = now.saturating_sub(*self.window_since.get_or_insert(now));
-        let filled = observed as f64 >= policy.fraction * policy.trigger_ms as f64;
+        self.window_since = if self.window_since == i64::MAX { now } else { self.window_since };
         let share = self.window.observe(now, outside, policy.trigger_ms);
-        if outside {
-            self.last_outside = now;
+        if !outside {
+            let recovered = |it: &mut Box<Raised>| now.saturating_sub(it.last_outside) >= policy.recovery_ms;
+            self.flag.take_if(recovered);
+            return None;
         }
-        if !self.flagged && outside && filled && share >= policy.fraction {
-            (self.flagged, self.flagged_since, self.distance) = (true, now, (0.0, 0));
-        } else if self.flagged && !outside && now.saturating_sub(self.last_outside) >= policy.recovery_ms {
-            self.flagged = false;
+        let observed = now.saturating_sub(self.window_since);
+        let filled = observed as f64 >= policy.fraction * policy.trigger_ms as f64;
+        if self.flag.is_none() && filled && share >= policy.fraction {
+            self.flag = Some(Box::new(Raised { since: now, last_outside: now, distance: (0.0, 0) }));
         }
-        if outside && by == DetectorKind::Static {
-            (self.flagged_since, self.distance) = (now, (0.0, 0));
+        let raised = self.flag.as_mut()?;
+        raised.last_outside = now;
+        if by == DetectorKind::Static {
+            (raised.since, raised.distance) = (now, (0.0, 0));
         }
-        let lasted = now.saturating_sub(self.flagged_since);
-        (self.flagged && outside && lasted >= policy.accept_after_ms).then_some(())
+        (now.saturating_sub(raised.since) >= policy.accept_after_ms).then_some(())
     }
 
     /// Takes the level for the new normal: lowers the flag, warms up again, and tells by how much the
     /// level moved.
     fn accept(&mut self) -> f64 {
-        let (sum, count) = self.distance;
+        let (sum, count) = self.flag.as_ref().map_or((0.0, 0), |raised| raised.distance);
         *self = Self::default();
         if count == 0 { 0.0 } else { sum / f64::from(count) }
     }
 
     fn lesson(&self, value: f64, learned: Option<(DetectorKind, Verdict)>, warm: bool) -> Lesson {
         match learned {
-            _ if self.flagged => Lesson::Withhold,
+            _ if self.is_flagged() => Lesson::Withhold,
             Some((_, Verdict { score, band })) if warm && score.abs() > 1.0 => {
                 Lesson::Learn(value.clamp(band.lower, band.upper))
             }

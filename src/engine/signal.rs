@@ -37,8 +37,10 @@ pub(super) struct Signal {
     bank: Bank,
     decision: Decision,
     trend: Option<Box<LinearTrend>>,
-    /// Timestamp of the newest judgement, until the signal ends.
-    judged: Option<i64>,
+    /// Timestamp of the newest judgement.
+    judged: i64,
+    /// Whether the signal was judged and has not ended since.
+    lives: bool,
     /// Whether derived series live.
     written: bool,
 }
@@ -54,7 +56,8 @@ impl Signal {
             bank: Bank::new(monitor),
             decision: Decision::default(),
             trend: monitor.forecast.as_ref().map(|_| Box::default()),
-            judged: None,
+            judged: i64::MIN,
+            lives: false,
             written: false,
         }
     }
@@ -105,7 +108,7 @@ impl Signal {
             writer.forecast(spec, line);
         }
         let derived = writer.written;
-        self.judged = Some(sample.timestamp);
+        (self.judged, self.lives) = (sample.timestamp, true);
         self.written |= derived > 0;
         Ok(Effect {
             derived,
@@ -137,8 +140,10 @@ impl Signal {
     ) -> u64 {
         self.transform.end();
         self.decision.end();
-        let Some(judged) = self.judged.take() else { return 0 };
-        let timestamp = timestamp.max(judged.saturating_add(1));
+        if !std::mem::take(&mut self.lives) {
+            return 0;
+        }
+        let timestamp = timestamp.max(self.judged.saturating_add(1));
         let Scratch { shared, single } = scratch;
         let labels = DerivedLabels::build(origin, &monitor.name, self.transform.stat(), shared);
         let mut writer = Writer { labels, timestamp, scratch: single, sink, written: 0 };
@@ -153,6 +158,7 @@ impl Signal {
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         self.bank.heap_bytes()
+            + self.decision.heap_bytes()
             + self.trend.as_ref().map_or(0, |it| size_of::<LinearTrend>() + it.heap_bytes())
     }
 }

@@ -17,7 +17,7 @@ use super::derive::{Origin, Seams};
 use super::monitor::SeriesLimits;
 use super::signal::Signal;
 use super::transform::Skip;
-use crate::series::{LabelRun, MetricKind, SeriesHash};
+use crate::series::{HashedAlready, LabelRun, MetricKind, SeriesHash};
 
 pub(super) use labels::Reader;
 use labels::{Labels, Place};
@@ -62,27 +62,6 @@ impl Known {
     }
 }
 
-/// Hashes that are hashes already.
-type Identity = std::hash::BuildHasherDefault<IdentityHasher>;
-
-/// Passes the low half of a [`SeriesHash`] through.
-#[derive(Default)]
-pub(super) struct IdentityHasher(u64);
-
-impl std::hash::Hasher for IdentityHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
-    }
-
-    fn write_u128(&mut self, number: u128) {
-        self.0 = number as u64;
-    }
-}
-
 /// All series of one shard.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -92,7 +71,7 @@ pub(super) struct Table {
     labels: Labels,
     /// The slot that was found last.
     last: u32,
-    ignored: HashSet<SeriesHash, Identity>,
+    ignored: HashSet<SeriesHash, HashedAlready>,
     ignored_max: usize,
     admission: Admission,
     sweep_at: usize,

@@ -3,6 +3,8 @@
 //! With 128 bits, two of 100 million series collide with a probability below 1e-22, so the table
 //! compares hashes and never labels. About 4 ns dearer than 64 bits on a 320-byte run.
 
+use std::hash::{BuildHasherDefault, Hasher};
+
 use serde::{Deserialize, Serialize};
 
 use super::LabelRun;
@@ -38,5 +40,30 @@ impl SeriesHash {
     /// The low half, well mixed, for hash tables.
     pub fn low(self) -> u64 {
         self.0 as u64
+    }
+}
+
+/// For hash tables whose keys are hashes already: what is known of a key is taken as it is.
+pub type HashedAlready = BuildHasherDefault<PassOn>;
+
+/// Passes numbers through; of 128 bits the low half.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct PassOn(u64);
+
+impl Hasher for PassOn {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn write_u128(&mut self, number: u128) {
+        self.0 = number as u64;
     }
 }

@@ -1,4 +1,5 @@
-//! Share of samples outside the band in a sliding window of event time, in 40 bytes.
+//! Share of samples outside the band in a sliding window of event time, in 32 bytes, and 16 more while
+//! there are any.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -10,17 +11,21 @@ const BUCKETS: i64 = 16;
 pub(super) struct TriggerWindow {
     /// Number of the bucket written last, in bucket lengths since the epoch.
     current: i64,
-    total: [u8; BUCKETS as usize],
-    outside: [u8; BUCKETS as usize],
+    total: Buckets,
+    /// None are outside where there are no such counts.
+    outside: Option<Box<Buckets>>,
 }
+
+type Buckets = [u8; BUCKETS as usize];
 
 impl<'de> Deserialize<'de> for TriggerWindow {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let (current, total, outside) = Deserialize::deserialize(from)?;
-        let window = Self { current, total, outside };
-        let counted = window.total.iter().zip(&window.outside).all(|(total, outside)| outside <= total);
-        counted
-            .then_some(window)
+        let (current, total, outside): (i64, Buckets, Option<Box<Buckets>>) = Deserialize::deserialize(from)?;
+        let counts: Option<&Buckets> = outside.as_deref();
+        let counted = |counts: &Buckets| counts.iter().zip(&total).all(|(outside, total)| outside <= total);
+        counts
+            .is_none_or(counted)
+            .then_some(Self { current, total, outside })
             .ok_or_else(|| serde::de::Error::custom("more samples outside than there are"))
     }
 }
@@ -36,20 +41,31 @@ impl TriggerWindow {
         let slot = self.current.rem_euclid(BUCKETS) as usize;
         if self.total[slot] == u8::MAX {
             self.total[slot] /= 2;
-            self.outside[slot] /= 2;
+            self.outside.iter_mut().for_each(|counts| counts[slot] /= 2);
         }
         self.total[slot] += 1;
-        self.outside[slot] += u8::from(outside);
-        sum(&self.outside) / sum(&self.total)
+        if outside {
+            self.outside.get_or_insert_default()[slot] += 1;
+        }
+        self.outside.as_deref().map_or(0.0, |counts| sum(counts) / sum(&self.total))
     }
 
     fn advance(&mut self, bucket: i64) {
         let steps = bucket.saturating_sub(self.current).clamp(0, BUCKETS);
+        self.current = bucket;
         for step in 0..steps {
             let slot = (bucket - step).rem_euclid(BUCKETS) as usize;
-            (self.total[slot], self.outside[slot]) = (0, 0);
+            self.total[slot] = 0;
+            self.outside.iter_mut().for_each(|counts| counts[slot] = 0);
         }
-        self.current = bucket;
+        if steps > 0 {
+            self.outside.take_if(|counts| **counts == Buckets::default());
+        }
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.outside.as_ref().map_or(0, |_| size_of::<Buckets>())
     }
 }
 
@@ -94,10 +110,11 @@ mod tests {
     #[test]
     fn only_counts_that_can_be_are_read_back() {
         let read = |outside: u8, total: u8| {
-            let window = TriggerWindow { current: -7, total: [total; 16], outside: [outside; 16] };
+            let outside = Some(Box::new([outside; 16]));
+            let window = TriggerWindow { current: -7, total: [total; 16], outside };
             postcard::from_bytes::<TriggerWindow>(&postcard::to_allocvec(&window).expect("it can be written"))
         };
-        assert_eq!(read(3, 200).expect("3 of 200 are fine").outside, [3; 16]);
+        assert_eq!(read(3, 200).expect("3 of 200 are fine").outside, Some(Box::new([3; 16])));
         assert!(read(200, 200).is_ok() && read(201, 200).is_err());
     }
 
