@@ -15,6 +15,7 @@ pub mod detect;
 mod families;
 pub mod forecast;
 pub mod monitor;
+mod prefetch;
 mod replicas;
 mod reshard;
 pub mod select;

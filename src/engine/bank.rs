@@ -16,6 +16,7 @@ use super::detect::window::{MIN_OBSERVATIONS, Window};
 use super::detect::zscore::ZScore;
 use super::detect::{Band, Detector, DetectorKind, Verdict, iqr, mad, rolling_zscore, static_limits};
 use super::monitor::Monitor;
+use super::prefetch::prefetch;
 use crate::series::Sample;
 
 /// Half width of the band around a constant value, as a share of it.
@@ -104,6 +105,16 @@ impl Bank {
         }
         if let Some(baseline) = &mut self.baseline {
             baseline.shift(distance);
+        }
+    }
+
+    /// Asks for the memory that scoring and learning need.
+    pub(super) fn prefetch(&self) {
+        if let Some(window) = &self.window {
+            prefetch(&**window);
+        }
+        if let Some(baseline) = &self.baseline {
+            prefetch(&**baseline);
         }
     }
 

@@ -72,6 +72,11 @@ impl Signal {
         monitor.is_some_and(|it| self.bank.is_for(it) && self.trend.is_some() == it.forecast.is_some())
     }
 
+    /// Asks for the memory that judging needs.
+    pub(super) fn prefetch(&self) {
+        self.bank.prefetch();
+    }
+
     /// Judges a sample that the series, with the labels of `origin`, admitted.
     pub(super) fn judge(
         &mut self,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::derive::{Origin, Seams};
 use super::monitor::SeriesLimits;
+use super::prefetch::prefetch;
 use super::signal::Signal;
 use super::transform::Skip;
 use crate::series::{HashedAlready, LabelRun, MetricKind, SeriesHash};
@@ -77,6 +78,12 @@ pub(super) struct Table {
     sweep_at: usize,
 }
 
+/// How many series before its turn the signals of one are asked for.
+const SIGNALS_AHEAD: u32 = 6;
+
+/// The same for what the signals point to.
+const STATES_AHEAD: u32 = 3;
+
 /// For how many seconds of admissions tokens are saved up.
 const BURST_SECONDS: f64 = 60.0;
 
@@ -117,9 +124,24 @@ impl Table {
     /// Slot of a monitored series. Costs least where it is the one after the slot that was found before.
     pub(super) fn find(&mut self, hash: SeriesHash) -> Option<u32> {
         let next = self.last.wrapping_add(1);
-        let slot = if self.hash_at(next) == Some(hash) { next } else { self.look_up(hash)? };
-        self.last = slot;
-        Some(slot)
+        self.last = if self.hash_at(next) == Some(hash) { next } else { self.look_up(hash)? };
+        self.prefetch();
+        Some(self.last)
+    }
+
+    /// Asks for what the next series will need, if they come in the order of slots: first for their signals, then for
+    /// what these point to.
+    fn prefetch(&self) {
+        let signals = |ahead: u32| {
+            let slot = self.slots.get(self.last.wrapping_add(ahead) as usize)?;
+            slot.as_ref().map(|entry| &*entry.known.signals)
+        };
+        if let Some(signals) = signals(SIGNALS_AHEAD) {
+            prefetch(signals);
+        }
+        if let Some(signals) = signals(STATES_AHEAD) {
+            signals.iter().for_each(Signal::prefetch);
+        }
     }
 
     fn look_up(&self, hash: SeriesHash) -> Option<u32> {
