@@ -152,9 +152,13 @@ impl Journal {
     }
 
     /// Begins a new segment after an error, without the requests that nobody was told are durable.
-    fn heal(&self) -> Result<(), LogError> {
+    pub(super) fn heal(&self) -> Result<(), LogError> {
         let mut state = self.lock();
         let state = &mut *state;
+        if state.broken.is_none() {
+            // Another thread was first: what came since is not to be forgotten.
+            return Ok(());
+        }
         let batch = self.sync == SyncMode::Batch;
         let checkpoint = |durable| {
             self.reach(state, durable);

@@ -251,6 +251,17 @@ fn rules_that_were_lost_are_not_in_force() {
     assert_eq!(on(&disk).rules().map(|rules| rules.samples_per_request), Some(7));
 }
 
+/// Of two threads that found the disk ill, the second forgot what was taken after the first had healed it, and
+/// whoever waited for that was told that it is durable.
+#[test]
+fn a_journal_that_is_well_is_not_healed() {
+    let journal = on(&FailingDisk::default());
+    let request = append(&journal, 0, 10).expect("there is room");
+    journal.heal().expect("the disk is well");
+    journal.sync().expect("the disk is well");
+    assert_eq!((seen(&journal), held(&journal)), (vec![request], vec![request]));
+}
+
 fn derived() -> Outgoing {
     Outgoing { body: Bytes::from_static(b"x"), samples: 1, oldest: 0, newest: 0 }
 }
