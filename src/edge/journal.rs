@@ -13,6 +13,7 @@
 mod ledger;
 mod outbox;
 pub mod record;
+mod room;
 mod syncing;
 mod waiting;
 

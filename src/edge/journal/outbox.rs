@@ -134,18 +134,6 @@ impl Journal {
         state.ledger.streams(shards)
     }
 
-    /// Lets go what neither engines nor targets need, and nobody from `keep` on.
-    pub fn trim(&self, keep: u64) {
-        let state = self.lock();
-        let needed = [state.ledger.needed(), state.waiting.needed()].into_iter().flatten().min();
-        drop(state);
-        if let Err(error) = self.log.trim(needed.map_or(keep, |needed| needed.min(keep))) {
-            count(&self.metrics.journal_errors, "operation", "remove", 1);
-            tracing::warn!(%error, "a segment of the journal that nobody needs cannot be removed");
-        }
-        self.metrics.journal_bytes.set(i64::try_from(self.log.bytes()).unwrap_or(i64::MAX));
-    }
-
     /// The sequence up to which records have to go for the journal to stay within its limits, if any has to: it is
     /// nearly full, or the oldest came before `oldest_arrival`.
     pub fn pressed(&self, oldest_arrival: i64) -> Option<u64> {

@@ -153,6 +153,21 @@ fn what_is_too_old_presses_as_well_as_what_is_too_much() {
     assert_eq!((journal.pressed(1000), journal.pressed(1001)), (None, Some(2)));
 }
 
+/// What was appended between the look at what is needed and the removal could be removed, too.
+#[test]
+fn what_comes_after_the_look_at_what_is_needed_is_not_let_go() {
+    let journal = journal(8 << 20, 0);
+    append(&journal, 0, 10).expect("there is room");
+    let needless = journal.needless(u64::MAX);
+    let derived = Outgoing { body: vec![0; 256 << 10].into(), samples: 1, oldest: 0, newest: 0 };
+    let causes = [needless, needless + 1, needless + 2];
+    assert!(causes.into_iter().all(|cause| journal.offer(0, cause, 0, &derived)));
+    journal.log.trim(needless).expect("memory does not fail");
+    let found = journal.read_log(&mut log::Reader::default(), u64::MAX, |head| head.kind == record::DERIVED);
+    let found = found.expect("memory does not fail").and_then(|it| record::derived(&it));
+    assert_eq!(found.map(|(origin, _)| origin), Some((needless, 0)));
+}
+
 const FULL: Fault = Fault::Write(io::ErrorKind::StorageFull);
 
 /// A journal on `disk` that acknowledges what is durable, for one engine.
