@@ -10,6 +10,7 @@
 //!
 //! One lock is taken per request, never per sample.
 
+mod full;
 mod ledger;
 mod outbox;
 pub mod record;
@@ -29,6 +30,8 @@ use super::disk::MemoryDisk;
 use super::limits::SyncMode;
 use super::log::{self, Durable, Log, LogError, Opened, Options};
 use super::telemetry::{self, Metrics};
+use full::Broken;
+pub use full::Full;
 use ledger::Ledger;
 pub use record::{FORWARD, Received, Rules};
 use syncing::Settling;
@@ -65,46 +68,6 @@ pub struct Record {
     pub received: Instant,
     /// What it says.
     pub entry: Entry,
-}
-
-/// Why an entry was not taken.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Full {
-    /// The engines lag behind.
-    #[error("journal is full: {waiting} bytes wait for the engines, at most {max} do")]
-    NoRoom {
-        /// Bytes of records that are not done.
-        waiting: usize,
-        /// The limit in bytes.
-        max: usize,
-    },
-    /// A target that must not lose anything has not got what is in it.
-    #[error("journal is full of what a target with `when_full: hold_back` has not taken")]
-    HeldBack,
-    /// Somebody still needs all that is in it.
-    #[error("journal is full: it has {bytes} bytes, `journal.max_bytes` is {max}")]
-    TooLarge {
-        /// Bytes in it.
-        bytes: u64,
-        /// The limit in bytes.
-        max: u64,
-    },
-    /// The disk does not take it.
-    #[error("journal cannot be written: {0}")]
-    Unwritable(String),
-    /// The process is stopping.
-    #[error("journal is closed: the process is stopping")]
-    Closed,
-}
-
-impl Full {
-    /// In a word, as it is counted.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::NoRoom { .. } | Self::HeldBack | Self::TooLarge { .. } | Self::Closed => "journal_full",
-            Self::Unwritable(_) => "journal_unwritable",
-        }
-    }
 }
 
 /// What the journal is made of.
@@ -152,7 +115,7 @@ struct State {
     /// Records below this sequence are shown to engines.
     visible: u64,
     /// Why the disk does not take anything, while it does not.
-    broken: Option<String>,
+    broken: Option<Broken>,
     /// Rules that were in force before those that are not durable yet.
     rules_before: Option<(u64, Option<Vec<u8>>)>,
     /// Whether something was written that somebody waits for.
@@ -335,11 +298,6 @@ impl Journal {
         self.lock().closed
     }
 
-    /// Takes no requests while some target has not got everything below a sequence, and must not lose it.
-    pub fn hold(&self, until: Option<u64>) {
-        self.lock().held = until;
-    }
-
     /// Bytes of requests that are not done by all engines.
     pub fn waiting_bytes(&self) -> usize {
         self.lock().waiting.bytes()
@@ -386,8 +344,8 @@ impl Journal {
 
     /// Writes a record, in a new segment where the last one is full.
     fn write(&self, state: &mut State, entry: &log::Entry<'_>) -> Result<u64, Full> {
-        if let Some(error) = &state.broken {
-            return Err(Full::Unwritable(error.clone()));
+        if let Some(broken) = &state.broken {
+            return Err(broken.full());
         }
         let rolled = match self.log.is_segment_full() {
             true => self.log.roll(&state.ledger.encode()),
@@ -429,7 +387,7 @@ impl State {
     fn open(&self) -> Result<(), Full> {
         match &self.broken {
             _ if self.closed => Err(Full::Closed),
-            Some(error) => Err(Full::Unwritable(error.clone())),
+            Some(broken) => Err(broken.full()),
             None => Ok(()),
         }
     }
@@ -483,7 +441,7 @@ impl Journal {
         if state.broken.is_none() {
             tracing::error!(operation, error = %message, "the journal cannot be written: requests are answered 503 until it can");
             self.metrics.journal_writable.set(0);
-            state.broken = Some(message.clone());
+            state.broken = Some(Broken::by(error));
             // A new segment made durable what was before it, and nobody has told engines so.
             let durable = self.log.durable();
             self.reach(state, durable);

@@ -134,14 +134,6 @@ impl Journal {
         state.ledger.streams(shards)
     }
 
-    /// The sequence up to which records have to go for the journal to stay within its limits, if any has to: it is
-    /// nearly full, or the oldest came before `oldest_arrival`.
-    pub fn pressed(&self, oldest_arrival: i64) -> Option<u64> {
-        let (end, arrival) = self.log.oldest_end()?;
-        let nearly_full = self.log.bytes() >= self.max_bytes - self.max_bytes / 8;
-        (nearly_full || arrival < oldest_arrival).then_some(end)
-    }
-
     fn with_stream<T>(&self, stream: u16, with: impl FnOnce(&watch::Sender<u64>) -> T) -> T {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let at = usize::from(stream);

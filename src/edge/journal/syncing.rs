@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Journal;
+use super::full::Broken;
 use super::record::{CURSOR, DERIVED};
 use crate::edge::limits::SyncMode;
 use crate::edge::log::{LogError, Record};
@@ -168,7 +169,12 @@ impl Journal {
             state.ledger.encode()
         };
         let keep = |record: &Record| !batch || matches!(record.head.kind, DERIVED | CURSOR);
-        self.log.heal(checkpoint, keep)?;
+        if let Err(error) = self.log.heal(checkpoint, keep) {
+            let error = LogError::from(error);
+            // A disk may be full after other errors, and the other way round.
+            state.broken = Some(Broken::by(&error));
+            return Err(error);
+        }
         state.waiting.forget_from(state.visible);
         state.broken = None;
         let next = self.log.next();

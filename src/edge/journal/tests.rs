@@ -74,7 +74,7 @@ fn what_nobody_lets_go_fills_the_journal_until_it_is_let_go() {
         assert!(journal.offer(0, cause, 0, &request(256 << 10)));
     }
     assert!(matches!(append(&journal, 0, 1), Err(Full::TooLarge { max: 1_048_576, .. })));
-    let end = journal.pressed(i64::MIN).expect("it is full");
+    let end = journal.pressed().expect("it is full");
     journal.trim(u64::MAX);
     assert!(!journal.has_room(), "the target has got nothing");
     journal.move_cursor("one", 0, journal.end());
@@ -143,14 +143,17 @@ fn nothing_is_seen_or_settled_before_it_is_synced() {
 }
 
 #[test]
-fn what_is_too_old_presses_as_well_as_what_is_too_much() {
-    let journal = journal(64 << 20, 0);
-    journal.append_tick(1000).expect("a tick always fits");
-    let request = Outgoing { body: vec![0; 3 << 20].into(), samples: 1, oldest: 0, newest: 0 };
-    assert!(journal.offer(0, 0, 0, &request));
-    assert_eq!(journal.pressed(i64::MAX), None, "there is one segment alone");
-    journal.append_tick(2000).expect("a tick always fits");
-    assert_eq!((journal.pressed(1000), journal.pressed(1001)), (None, Some(2)));
+fn what_is_too_old_is_told_by_whole_segments_up_to_the_one_that_is_written_to() {
+    let journal = journal(8 << 20, 0);
+    let segment = || Outgoing { body: vec![0; 256 << 10].into(), samples: 1, oldest: 0, newest: 0 };
+    let ends = [1000, 2000, 3000].map(|arrival| {
+        journal.append_tick(arrival).expect("a tick always fits");
+        assert!(journal.offer(0, journal.end(), 0, &segment()));
+        journal.end()
+    });
+    let told = [1000, 1001, 2001, i64::MAX].map(|arrival| journal.outdated(arrival));
+    assert_eq!(told, [None, Some(ends[0]), Some(ends[1]), Some(ends[1])]);
+    assert_eq!(journal.pressed(), None, "there is room");
 }
 
 /// What was appended between the look at what is needed and the removal could be removed, too.
