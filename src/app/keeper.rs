@@ -1,7 +1,7 @@
 //! What is done once a second: time passes for engines, what nobody needs is let go, limits are kept.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::edge::clock::unix_ms;
 use crate::edge::shards::Surroundings;
@@ -39,7 +39,7 @@ impl Keeper {
 
     fn keep(&self) {
         let Surroundings { journal, targets, .. } = &self.around;
-        let now = unix_ms();
+        let now = journal.time(unix_ms(), Instant::now());
         // While the disk fails no time passes: nothing comes, either.
         let _ = journal.append_tick(now);
         targets.tell();
@@ -92,8 +92,6 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use bytes::Bytes;
 
     use super::*;

@@ -13,6 +13,7 @@
 mod full;
 mod ledger;
 mod outbox;
+mod pace;
 pub mod record;
 mod room;
 mod syncing;
@@ -33,6 +34,7 @@ use super::telemetry::{self, Metrics};
 use full::Broken;
 pub use full::Full;
 use ledger::Ledger;
+use pace::Pace;
 pub use record::{FORWARD, Received, Rules};
 use syncing::Settling;
 pub use syncing::{Syncing, Unsettled};
@@ -112,6 +114,8 @@ pub struct Journal {
 struct State {
     waiting: Waiting,
     ledger: Ledger,
+    /// How time went on so far.
+    pace: Pace,
     /// Records below this sequence are shown to engines.
     visible: u64,
     /// Why the disk does not take anything, while it does not.
@@ -164,6 +168,7 @@ impl Journal {
         let state = State {
             waiting: Waiting::new(settings.readers, next),
             ledger,
+            pace: Pace::from(log.arrival(), Instant::now()),
             visible: next,
             broken: None,
             rules_before: None,
@@ -190,8 +195,8 @@ impl Journal {
     }
 
     /// Takes a request whose last byte came at `received`, and returns its sequence. It may be acknowledged once
-    /// [`Self::settled`] says so. `arrival` is Unix milliseconds, and is raised to that of the record before if the
-    /// clock went back.
+    /// [`Self::settled`] says so. `arrival` is Unix milliseconds, as [`Self::time`] tells them; it is raised to that of
+    /// the record before if it is less.
     ///
     /// # Errors
     /// [`Full`]; the request is not in the journal then.
@@ -357,6 +362,7 @@ impl Journal {
     /// Shows a record to engines, now or once it is durable.
     fn show(&self, mut state: MutexGuard<'_, State>, sequence: u64, received: Instant, entry: Entry) {
         let arrival = self.log.arrival();
+        state.pace.took(arrival, received);
         state.waiting.push(Record { sequence, arrival, received, entry });
         self.tell_waiting(&state);
         let wanted_sync = std::mem::replace(&mut state.wants_sync, true);

@@ -158,7 +158,8 @@ impl Receiver {
     fn append(&self, protocol: Protocol, batch: Batch, arrived: Arrived) -> Result<u64, Full> {
         let latest = self.latest(&arrived);
         let received = Received { protocol, body: arrived.body, latest, forward: true };
-        self.journal.append_request(arrived.unix_ms, arrived.at, &received, batch)
+        let arrival = self.journal.time(arrived.unix_ms, arrived.at);
+        self.journal.append_request(arrival, arrived.at, &received, batch)
     }
 
     /// Counts what was taken and what was not, and says so.

@@ -10,6 +10,7 @@ use promantis::wire::prompb::{v1, v2};
 
 use crate::support::client::{self, Connection, Reply, V1, V2, V2Body};
 use crate::support::server::{ServerProcess, Settings, TestServer};
+use crate::support::until::until;
 
 /// Long enough to be noticed, short enough to be awaited.
 const SHORT: Duration = Duration::from_millis(60);
@@ -298,6 +299,20 @@ fn what_is_acknowledged_is_in_the_journal_though_engines_have_no_use_for_it() {
     check("samples", V1, &good_body(), true);
     check("nothing", V1, &client::v1_body(Vec::new()), false);
     check("nothing", V2, &client::snappy(&[]), false);
+}
+
+/// What came after a leap of the wall clock arrived at one instant, until the clock got there: nothing that waits for
+/// time to pass went on.
+#[test]
+fn time_goes_on_after_a_clock_that_was_ahead() {
+    let server = TestServer::start();
+    let ahead = client::now_ms() + 3_600_000;
+    server.journal.append_tick(ahead).expect("a tick always fits");
+    until(Duration::from_secs(20), "time goes on", || {
+        assert_eq!(client::post(server.addr, V1, &good_body()).status, 204);
+        (server.journal.arrival() > ahead).then_some(())
+    });
+    assert!(server.journal.arrival() < ahead + 3_600_000);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -84,6 +85,12 @@ impl Journal {
     /// Arrival of the newest record, Unix milliseconds; `i64::MIN` before the first.
     pub fn arrival(&self) -> i64 {
         self.log.arrival()
+    }
+
+    /// When something arrives that comes at `at` by a wall clock that says `unix_ms`: then, or where the clock was ahead
+    /// and went back, as long after the newest record as has passed since.
+    pub fn time(&self, unix_ms: i64, at: Instant) -> i64 {
+        self.lock().pace.time(unix_ms, at)
     }
 
     /// Bytes of the log.

@@ -171,6 +171,18 @@ fn what_comes_after_the_look_at_what_is_needed_is_not_let_go() {
     assert_eq!(found.map(|(origin, _)| origin), Some((needless, 0)));
 }
 
+#[test]
+fn arrivals_go_on_after_a_clock_that_was_ahead() {
+    let journal = journal(1 << 20, 0);
+    let received = Instant::now();
+    let batch = Batch::over(Vec::new());
+    journal.append_request(9000, received, &super::tests::received(10), batch).expect("there is room");
+    let later = received + std::time::Duration::from_millis(700);
+    assert_eq!((journal.time(1700, later), journal.time(9800, later)), (9700, 9800));
+    journal.append_rules(1800, rules(7)).expect("there is room");
+    assert_eq!(journal.time(1700, later), 9700, "what was stamped by the wall clock changes nothing");
+}
+
 const FULL: Fault = Fault::Write(io::ErrorKind::StorageFull);
 
 /// A journal on `disk` that acknowledges what is durable, for one engine.
