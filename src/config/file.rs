@@ -63,8 +63,8 @@ keys! {
     "history.bearer_token_env" "" "Environment variable with a bearer token. Excludes `bearer_token_file` and `basic_auth`.";
 
     "journal.path" "data" "Folder of what was accepted, derived and learned; only one process may use it. The default lies below the working directory, a relative path that is written below the configuration file's folder. `memory` keeps all of it in memory: it ends with the process. A folder of that name is `./memory`.";
-    "journal.max_bytes" "2GiB" "Bytes of the journal. When all of it still waits for someone, `when_full` of that target decides; where an engine lags, requests are answered 503. At least 64MiB and twice `limits.decoded_bytes`.";
-    "journal.max_age" "24h" "How long the journal keeps what a target has not taken; then it is dropped and counted. At least 1m.";
+    "journal.max_bytes" "2GiB" "Bytes of the journal. When all of it, or all that the disk has room for, still waits for someone, `when_full` of that target decides; where an engine lags, requests are answered 503. At least 64MiB and twice `limits.decoded_bytes`.";
+    "journal.max_age" "24h" "How long the journal keeps what a target has not taken. Then it is dropped and counted where `when_full` of that target is `drop_oldest`; where it is `hold_back`, it is kept as long as there is room. At least 1m.";
     "journal.sync" "batch" "What an acknowledgement outlasts. `batch`: a loss of power, many requests share one sync. `interval`: a crash of the process; a loss of power costs a second at most. `never`: a crash of the process; the rest is up to the system.";
     "journal.snapshot_interval" "5m" "How often what was learned is saved; what came after is judged again at the next start. At least 100ms.";
 

@@ -10,9 +10,12 @@
 //!
 //! One lock is taken per request, never per sample.
 
+mod full;
 mod ledger;
 mod outbox;
+mod pace;
 pub mod record;
+mod room;
 mod syncing;
 mod waiting;
 
@@ -28,7 +31,10 @@ use super::disk::MemoryDisk;
 use super::limits::SyncMode;
 use super::log::{self, Durable, Log, LogError, Opened, Options};
 use super::telemetry::{self, Metrics};
+use full::Broken;
+pub use full::Full;
 use ledger::Ledger;
+use pace::Pace;
 pub use record::{FORWARD, Received, Rules};
 use syncing::Settling;
 pub use syncing::{Syncing, Unsettled};
@@ -64,46 +70,6 @@ pub struct Record {
     pub received: Instant,
     /// What it says.
     pub entry: Entry,
-}
-
-/// Why an entry was not taken.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Full {
-    /// The engines lag behind.
-    #[error("journal is full: {waiting} bytes wait for the engines, at most {max} do")]
-    NoRoom {
-        /// Bytes of records that are not done.
-        waiting: usize,
-        /// The limit in bytes.
-        max: usize,
-    },
-    /// A target that must not lose anything has not got what is in it.
-    #[error("journal is full of what a target with `when_full: hold_back` has not taken")]
-    HeldBack,
-    /// Somebody still needs all that is in it.
-    #[error("journal is full: it has {bytes} bytes, `journal.max_bytes` is {max}")]
-    TooLarge {
-        /// Bytes in it.
-        bytes: u64,
-        /// The limit in bytes.
-        max: u64,
-    },
-    /// The disk does not take it.
-    #[error("journal cannot be written: {0}")]
-    Unwritable(String),
-    /// The process is stopping.
-    #[error("journal is closed: the process is stopping")]
-    Closed,
-}
-
-impl Full {
-    /// In a word, as it is counted.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::NoRoom { .. } | Self::HeldBack | Self::TooLarge { .. } | Self::Closed => "journal_full",
-            Self::Unwritable(_) => "journal_unwritable",
-        }
-    }
 }
 
 /// What the journal is made of.
@@ -148,10 +114,12 @@ pub struct Journal {
 struct State {
     waiting: Waiting,
     ledger: Ledger,
+    /// How time went on so far.
+    pace: Pace,
     /// Records below this sequence are shown to engines.
     visible: u64,
     /// Why the disk does not take anything, while it does not.
-    broken: Option<String>,
+    broken: Option<Broken>,
     /// Rules that were in force before those that are not durable yet.
     rules_before: Option<(u64, Option<Vec<u8>>)>,
     /// Whether something was written that somebody waits for.
@@ -200,6 +168,7 @@ impl Journal {
         let state = State {
             waiting: Waiting::new(settings.readers, next),
             ledger,
+            pace: Pace::from(log.arrival(), Instant::now()),
             visible: next,
             broken: None,
             rules_before: None,
@@ -226,8 +195,8 @@ impl Journal {
     }
 
     /// Takes a request whose last byte came at `received`, and returns its sequence. It may be acknowledged once
-    /// [`Self::settled`] says so. `arrival` is Unix milliseconds, and is raised to that of the record before if the
-    /// clock went back.
+    /// [`Self::settled`] says so. `arrival` is Unix milliseconds, as [`Self::time`] tells them; it is raised to that of
+    /// the record before if it is less.
     ///
     /// # Errors
     /// [`Full`]; the request is not in the journal then.
@@ -334,11 +303,6 @@ impl Journal {
         self.lock().closed
     }
 
-    /// Takes no requests while some target has not got everything below a sequence, and must not lose it.
-    pub fn hold(&self, until: Option<u64>) {
-        self.lock().held = until;
-    }
-
     /// Bytes of requests that are not done by all engines.
     pub fn waiting_bytes(&self) -> usize {
         self.lock().waiting.bytes()
@@ -385,8 +349,8 @@ impl Journal {
 
     /// Writes a record, in a new segment where the last one is full.
     fn write(&self, state: &mut State, entry: &log::Entry<'_>) -> Result<u64, Full> {
-        if let Some(error) = &state.broken {
-            return Err(Full::Unwritable(error.clone()));
+        if let Some(broken) = &state.broken {
+            return Err(broken.full());
         }
         let rolled = match self.log.is_segment_full() {
             true => self.log.roll(&state.ledger.encode()),
@@ -398,6 +362,7 @@ impl Journal {
     /// Shows a record to engines, now or once it is durable.
     fn show(&self, mut state: MutexGuard<'_, State>, sequence: u64, received: Instant, entry: Entry) {
         let arrival = self.log.arrival();
+        state.pace.took(arrival, received);
         state.waiting.push(Record { sequence, arrival, received, entry });
         self.tell_waiting(&state);
         let wanted_sync = std::mem::replace(&mut state.wants_sync, true);
@@ -428,7 +393,7 @@ impl State {
     fn open(&self) -> Result<(), Full> {
         match &self.broken {
             _ if self.closed => Err(Full::Closed),
-            Some(error) => Err(Full::Unwritable(error.clone())),
+            Some(broken) => Err(broken.full()),
             None => Ok(()),
         }
     }
@@ -482,7 +447,7 @@ impl Journal {
         if state.broken.is_none() {
             tracing::error!(operation, error = %message, "the journal cannot be written: requests are answered 503 until it can");
             self.metrics.journal_writable.set(0);
-            state.broken = Some(message.clone());
+            state.broken = Some(Broken::by(error));
             // A new segment made durable what was before it, and nobody has told engines so.
             let durable = self.log.durable();
             self.reach(state, durable);

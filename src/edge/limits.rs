@@ -50,7 +50,7 @@ pub struct JournalSettings {
     /// Bytes of the journal. At least 64 MiB, so that there are segments to let go, and twice what one request may
     /// hold decoded.
     pub max_bytes: u64,
-    /// How long a record is kept for those who have not taken it. At least a minute.
+    /// How long a record is kept for those who have not taken it and may lose it. At least a minute.
     pub max_age: Duration,
     /// When written bytes are made durable.
     pub sync: SyncMode,

@@ -314,10 +314,17 @@ impl Log {
         bytes + holder.map_or(0, |it| it.size - it.offset_of(sequence))
     }
 
-    /// The first sequence after the oldest segment, and the newest arrival in that segment; `None` where the
-    /// oldest is the one that is written to.
-    pub fn oldest_end(&self) -> Option<(u64, i64)> {
-        self.lock().segments.get(1).map(|second| (second.first, second.arrival))
+    /// The first sequence after the oldest segment; `None` where that is the one that is written to.
+    pub fn oldest_end(&self) -> Option<u64> {
+        self.lock().segments.get(1).map(|second| second.first)
+    }
+
+    /// The first sequence after the segments that have nothing from `arrival` on, `None` where there are none. The one
+    /// that is written to is never among them.
+    pub fn end_before(&self, arrival: i64) -> Option<u64> {
+        let state = self.lock();
+        let young = state.segments.iter().skip(1).take_while(|segment| segment.arrival < arrival);
+        young.last().map(|segment| segment.first)
     }
 
     /// Removes the segments that have nothing from `sequence` on.

@@ -119,7 +119,10 @@ impl Receiver {
         let arrived = Arrived { body: body.into(), unix_ms: unix_ms(), at: Instant::now() };
         telemetry::count(&self.metrics.requests_received, "protocol", version(protocol), 1);
         let decoded = self.decode(protocol, &arrived, &mut loan).await?;
-        let sequence = self.append(protocol, decoded.batch, arrived)?;
+        let sequence = match is_to_be_kept(&decoded, &arrived.body) {
+            true => Some(self.append(protocol, decoded.batch, arrived)?),
+            false => None,
+        };
         drop(loan);
         if let Some(sequence) = sequence {
             self.journal.settled(sequence).await?;
@@ -152,14 +155,11 @@ impl Receiver {
         arrived.unix_ms.saturating_add(self.limits.future_ms_max)
     }
 
-    /// Appends what says anything; then there is a record to wait for.
-    fn append(&self, protocol: Protocol, batch: Batch, arrived: Arrived) -> Result<Option<u64>, Full> {
-        if batch.series_count() == 0 && batch.metadata().is_empty() {
-            return Ok(None);
-        }
+    fn append(&self, protocol: Protocol, batch: Batch, arrived: Arrived) -> Result<u64, Full> {
         let latest = self.latest(&arrived);
         let received = Received { protocol, body: arrived.body, latest, forward: true };
-        self.journal.append_request(arrived.unix_ms, arrived.at, &received, batch).map(Some)
+        let arrival = self.journal.time(arrived.unix_ms, arrived.at);
+        self.journal.append_request(arrival, arrived.at, &received, batch)
     }
 
     /// Counts what was taken and what was not, and says so.
@@ -220,6 +220,13 @@ impl Refusal {
     fn leaves_body_unread(&self) -> bool {
         matches!(self, Self::Unsupported(_) | Self::Unread(_))
     }
+}
+
+/// Whether there is to be a record of a request: something of it was accepted, or all that is in it, and its sender
+/// will not come again. Also where engines have no use for it, since it may have to be forwarded.
+fn is_to_be_kept(Decoded { batch, written, refused }: &Decoded, body: &[u8]) -> bool {
+    let accepted = *written != Written::default() || !batch.metadata().is_empty();
+    accepted || (refused.is_empty() && snappy::declared_len(body, usize::MAX).is_ok_and(|size| size > 0))
 }
 
 /// What was refused of a request and why, beginning with the `first` case in words.

@@ -119,11 +119,14 @@ impl Worker {
     fn take(&mut self, record: &Record) {
         let stream = self.judge.stream();
         let journal = &self.around.journal;
+        let mut requests = Vec::new();
         let mut part = self.around.recent.part(self.judge.shard().index);
-        let tally = self.judge.take(record, &mut *part, |number, request| {
-            journal.offer(stream, record.sequence, number, &request);
-        });
+        let tally = self.judge.take(record, &mut *part, |number, request| requests.push((number, request)));
+        // While the disk fails the journal keeps who writes to it: queries must not wait for that.
         drop(part);
+        for (number, request) in requests {
+            journal.offer(stream, record.sequence, number, &request);
+        }
         if matches!(record.entry, Entry::Request { .. }) {
             self.around.metrics.judgement_seconds.observe(record.received.elapsed().as_secs_f64());
         }
@@ -250,4 +253,70 @@ fn finish(snapshots: &Snapshots, unfinished: Unfinished, around: &Surroundings) 
 fn not_saved(shard: usize, error: &dyn std::fmt::Display, around: &Surroundings) {
     count(&around.metrics.journal_errors, "operation", "snapshot", 1);
     tracing::warn!(shard, %error, "a snapshot could not be saved");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::edge::disk::failing::{FailingDisk, Fault};
+    use crate::edge::journal::{self, Settings, Syncing};
+    use crate::edge::limits::SyncMode;
+    use crate::edge::log::Log;
+    use crate::edge::recovery::tests::{request, rules};
+    use crate::edge::send::Specs;
+    use crate::wire::decode::{self, Limits};
+    use crate::wire::snappy;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const YAML: &str = "monitors: [{name: one, select: load, detectors: [static], static: {upper: 5}}]";
+
+    fn on(disk: &FailingDisk, metrics: &Arc<Metrics>) -> Arc<Journal> {
+        let (max_bytes, sync) = (64 << 20, SyncMode::Batch);
+        let opened = Log::open(Arc::new(disk.clone()), journal::options(max_bytes, sync));
+        let settings = Settings { max_bytes, waiting_max: 1 << 20, sync, readers: 1, lasting: true };
+        let journal = Journal::over(opened.expect("it opens"), &settings, Arc::clone(metrics));
+        Arc::new(journal.expect("the disk is well"))
+    }
+
+    /// A request that is durable, for engines to take.
+    fn append(journal: &Journal) {
+        let request = request(1);
+        let raw = snappy::decompress(&request.body, 1 << 20).expect("it is compressed");
+        let decoded =
+            decode::decode(request.protocol, raw, &Limits::default(), i64::MAX).expect("it is good");
+        let appended = journal.append_request(60_000, Instant::now(), &request, decoded.batch);
+        journal.wait_settled(appended.expect("there is room")).expect("the disk is well");
+    }
+
+    /// An engine that waited for a full disk held up every query, and with them the threads that answer.
+    #[tokio::test]
+    async fn the_page_is_answered_while_an_engine_waits_for_the_disk() {
+        let (disk, metrics) = (FailingDisk::default(), Arc::new(Metrics::new()));
+        let journal = on(&disk, &metrics);
+        let syncing = Syncing::start(&journal).expect("there are threads");
+        append(&journal);
+        disk.set(Some(Fault::Write(std::io::ErrorKind::StorageFull)));
+        let targets = Targets::start(Specs::default(), Arc::clone(&journal), Arc::clone(&metrics));
+        let (recent, targets) = (Recent::new(1), Arc::new(targets));
+        let around = Surroundings { journal, targets, recent, metrics };
+        let judge = Judge::new(0, &rules(YAML, 1), 0);
+        let shards = Shards::start(vec![judge], &around, None).expect("there are threads");
+        let begun = Instant::now();
+        while around.metrics.journal_writable.get() == 1 && begun.elapsed() < PATIENCE {
+            std::thread::yield_now();
+        }
+        let (told, answer) = mpsc::channel();
+        let recent = around.recent.clone();
+        let query = std::thread::spawn(move || told.send(recent.signals(|_| true, 0..100).0));
+        let answer = answer.recv_timeout(PATIENCE / 10);
+        disk.set(None);
+        assert!(answer.is_ok_and(|signals| signals > 0), "no answer while the disk is full");
+        drop(query.join());
+        around.journal.close();
+        shards.join();
+        syncing.join();
+        assert!(around.journal.end() > 2, "what was derived is written once the disk is well");
+    }
 }

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use promantis::edge::journal::record;
 use promantis::edge::limits::ReceiveLimits;
+use promantis::edge::log;
+use promantis::wire::prompb::{v1, v2};
 
 use crate::support::client::{self, Connection, Reply, V1, V2, V2Body};
 use crate::support::server::{ServerProcess, Settings, TestServer};
+use crate::support::until::until;
 
 /// Long enough to be noticed, short enough to be awaited.
 const SHORT: Duration = Duration::from_millis(60);
@@ -268,6 +272,47 @@ fn a_full_journal_refuses_whole_requests_until_it_is_read() {
     assert!(taken > 0);
     assert_eq!(server.accepted().len(), taken, "nothing of the refused request is there");
     assert_eq!(client::post(server.addr, V2, &body).status, 204);
+}
+
+/// Requests without any float sample were answered 204, and never came to a forward target.
+#[test]
+fn what_is_acknowledged_is_in_the_journal_though_engines_have_no_use_for_it() {
+    let server = TestServer::start();
+    let mut reader = log::Reader::default();
+    let mut check = |name: &str, content_type: &str, body: &[u8], is_taken: bool| {
+        assert_eq!(client::post(server.addr, content_type, body).status, 204, "{name}");
+        let found = server.journal.read_log(&mut reader, u64::MAX, |head| head.kind == record::REQUEST);
+        let found = found.expect("memory does not fail");
+        let taken = found.as_ref().and_then(record::request);
+        assert!(taken.iter().all(|request| request.forward && request.body == body), "{name}: {taken:?}");
+        assert_eq!(taken.is_some(), is_taken, "{name}");
+    };
+    let mut body = V2Body::new();
+    let (count, timestamp) = (Some(v2::histogram::Count::CountInt(0)), client::now_ms());
+    let histogram = v2::Histogram { count, schema: 3, timestamp, ..v2::Histogram::default() };
+    body.series(&[("__name__", "up")]).histograms.push(histogram);
+    check("native histograms", V2, &body.encode(), true);
+    let mut series = client::v1_series(&[("__name__", "up")], 1.0);
+    series.exemplars.push(v1::Exemplar { timestamp, ..v1::Exemplar::default() });
+    series.samples.clear();
+    check("exemplars", V1, &client::v1_body(vec![series]), true);
+    check("samples", V1, &good_body(), true);
+    check("nothing", V1, &client::v1_body(Vec::new()), false);
+    check("nothing", V2, &client::snappy(&[]), false);
+}
+
+/// What came after a leap of the wall clock arrived at one instant, until the clock got there: nothing that waits for
+/// time to pass went on.
+#[test]
+fn time_goes_on_after_a_clock_that_was_ahead() {
+    let server = TestServer::start();
+    let ahead = client::now_ms() + 3_600_000;
+    server.journal.append_tick(ahead).expect("a tick always fits");
+    until(Duration::from_secs(20), "time goes on", || {
+        assert_eq!(client::post(server.addr, V1, &good_body()).status, 204);
+        (server.journal.arrival() > ahead).then_some(())
+    });
+    assert!(server.journal.arrival() < ahead + 3_600_000);
 }
 
 #[test]

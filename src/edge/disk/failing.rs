@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, File};
@@ -16,6 +17,8 @@ pub(crate) enum Fault {
     Sync(ErrorKind),
     /// What is appended once a file would have more bytes than this.
     Beyond(usize),
+    /// What is appended once all files together would have more bytes than this.
+    Over(usize),
 }
 
 /// See the module.
@@ -23,12 +26,15 @@ pub(crate) enum Fault {
 pub(crate) struct FailingDisk {
     files: Arc<Mutex<BTreeMap<String, Arc<FailingFile>>>>,
     fault: Arc<Mutex<Option<Fault>>>,
+    /// Bytes of all files.
+    used: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
 struct FailingFile {
     bytes: Mutex<Bytes>,
     fault: Arc<Mutex<Option<Fault>>>,
+    used: Arc<AtomicUsize>,
 }
 
 #[derive(Default, Debug)]
@@ -77,7 +83,8 @@ impl Disk for FailingDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         to_write(&self.fault)?;
-        let file = Arc::new(FailingFile { bytes: Mutex::default(), fault: Arc::clone(&self.fault) });
+        let (fault, used) = (Arc::clone(&self.fault), Arc::clone(&self.used));
+        let file = Arc::new(FailingFile { bytes: Mutex::default(), fault, used });
         lock(&self.files).insert(name.to_owned(), Arc::clone(&file));
         Ok(file)
     }
@@ -98,7 +105,11 @@ impl Disk for FailingDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         match *lock(&self.fault) {
             Some(Fault::Write(ErrorKind::ReadOnlyFilesystem)) => Err(ErrorKind::ReadOnlyFilesystem.into()),
-            _ => lock(&self.files).remove(name).map(drop).ok_or(ErrorKind::NotFound.into()),
+            _ => {
+                let file = lock(&self.files).remove(name).ok_or(ErrorKind::NotFound)?;
+                self.used.fetch_sub(lock(&file.bytes).all.len(), Ordering::Relaxed);
+                Ok(())
+            }
         }
     }
 
@@ -110,19 +121,29 @@ impl Disk for FailingDisk {
     }
 }
 
+impl FailingFile {
+    fn extend(&self, has: &mut Bytes, bytes: &[u8]) {
+        has.all.extend_from_slice(bytes);
+        self.used.fetch_add(bytes.len(), Ordering::Relaxed);
+    }
+}
+
 impl File for FailingFile {
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
         let mut has = lock(&self.bytes);
         match *lock(&self.fault) {
             Some(Fault::Write(kind)) => {
-                has.all.extend_from_slice(&bytes[..bytes.len() / 2]);
+                self.extend(&mut has, &bytes[..bytes.len() / 2]);
                 Err(kind.into())
             }
             Some(Fault::Beyond(most)) if has.all.len() + bytes.len() > most => {
                 Err(ErrorKind::StorageFull.into())
             }
+            Some(Fault::Over(most)) if self.used.load(Ordering::Relaxed) + bytes.len() > most => {
+                Err(ErrorKind::StorageFull.into())
+            }
             _ => {
-                has.all.extend_from_slice(bytes);
+                self.extend(&mut has, bytes);
                 Ok(())
             }
         }
@@ -144,6 +165,7 @@ impl File for FailingFile {
         to_write(&self.fault)?;
         let mut has = lock(&self.bytes);
         let size = usize::try_from(size).unwrap_or(usize::MAX).min(has.all.len());
+        self.used.fetch_sub(has.all.len() - size, Ordering::Relaxed);
         has.all.truncate(size);
         has.synced = has.synced.min(size);
         has.lost.iter_mut().for_each(|lost| lost.end = lost.end.min(size));

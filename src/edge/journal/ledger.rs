@@ -10,11 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::record::{self, Origin, Rules};
 use crate::edge::log::{Head, Record};
 
+/// For each stream, the sequence below which all is done.
+type Cursors = BTreeMap<u16, u64>;
+
 /// See the module. Serialised with postcard behind a version byte.
 #[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Ledger {
-    /// For each target and stream, the sequence below which all is done.
-    pub(super) cursors: BTreeMap<String, BTreeMap<u16, u64>>,
+    /// Of each target.
+    pub(super) cursors: BTreeMap<String, Cursors>,
     /// For each stream, what was derived last and where it stands.
     pub(super) derived: BTreeMap<u16, (Origin, u64)>,
     /// The newest request that is to be forwarded.
@@ -62,11 +65,11 @@ impl Ledger {
         Rules::decode(self.rules.as_deref()?).map(Arc::new)
     }
 
-    /// Puts rules in force from `sequence` on, where every target begins with streams that are new. Returns those
-    /// before.
+    /// Puts rules in force from `sequence` on, where every target of derived requests begins with streams that are
+    /// new. Returns those before.
     pub(super) fn set_rules(&mut self, encoded: Vec<u8>, sequence: u64) -> Option<Vec<u8>> {
         let shards = Rules::decode(&encoded).map_or(0, |rules| rules.shards);
-        for streams in self.cursors.values_mut() {
+        for streams in self.cursors.values_mut().filter(|streams| !is_forward(streams)) {
             for stream in 0..shards {
                 streams.entry(stream).or_insert(sequence);
             }
@@ -100,20 +103,24 @@ impl Ledger {
 
     /// The oldest sequence that a target still has to get; `None` where it has got everything.
     pub(super) fn needed_by(&self, target: &str) -> Option<u64> {
-        let waiting = self
-            .cursors
-            .get(target)?
-            .iter()
-            .filter(|(stream, next)| self.newest(**stream).is_some_and(|newest| **next <= newest));
-        waiting.map(|(_, next)| *next).min()
+        self.waiting(self.cursors.get(target)?).map(|(_, next)| next).min()
     }
 
     /// How many streams some target still has to get something of, or may.
     pub(super) fn streams(&self, shards: u16) -> u16 {
-        let waiting = self.cursors.values().flatten().filter(|(stream, next)| {
-            **stream != record::FORWARD && self.newest(**stream).is_some_and(|newest| **next <= newest)
-        });
-        waiting.map(|(stream, _)| stream + 1).fold(shards, u16::max)
+        let waiting = self.cursors.values().flat_map(|streams| self.waiting(streams));
+        let derived = waiting.filter(|(stream, _)| *stream != record::FORWARD);
+        derived.map(|(stream, _)| stream + 1).fold(shards, u16::max)
+    }
+
+    /// Those of a target's streams that it has not got all of. One that requests are forwarded to gets nothing else;
+    /// cursors of other streams may stand beside, and nobody would ever move them.
+    fn waiting(&self, streams: &Cursors) -> impl Iterator<Item = (u16, u64)> {
+        let forward = is_forward(streams);
+        let its_own = streams.iter().filter(move |(stream, _)| (**stream == record::FORWARD) == forward);
+        let waiting =
+            its_own.filter(|(stream, next)| self.newest(**stream).is_some_and(|newest| **next <= newest));
+        waiting.map(|(stream, next)| (*stream, *next))
     }
 
     fn newest(&self, stream: u16) -> Option<u64> {
@@ -122,6 +129,11 @@ impl Ledger {
             _ => self.derived.get(&stream).map(|(_, sequence)| *sequence),
         }
     }
+}
+
+/// Whether they are of a target that requests are forwarded to.
+fn is_forward(streams: &Cursors) -> bool {
+    streams.contains_key(&record::FORWARD)
 }
 
 #[cfg(test)]
@@ -154,6 +166,38 @@ mod tests {
         ledger.forwarded = Some(9);
         ledger.move_cursor("two", record::FORWARD, 2);
         assert_eq!((ledger.needed(), ledger.needed_by("one")), (Some(2), None));
+    }
+
+    /// Rules for so many shards.
+    fn divided(shards: u16) -> Vec<u8> {
+        let plan = crate::config::parse("").expect("the defaults are valid").plan;
+        Rules { plan: crate::engine::monitor::Plan::clone(&plan), shards, samples_per_request: 7 }.encode()
+    }
+
+    /// A changed plan gave forward targets cursors of derived streams, which nobody moves: the journal was never let
+    /// go again, and filled up.
+    #[test]
+    fn changed_rules_keep_nothing_for_a_target_that_gets_nothing_derived() {
+        let mut ledger = Ledger::default();
+        ledger.move_cursor("copy", record::FORWARD, 0);
+        ledger.move_cursor("one", 0, 3);
+        ledger.set_rules(divided(2), 9);
+        let streams = |target: &str| ledger.cursors[target].clone();
+        assert_eq!(streams("copy"), BTreeMap::from([(record::FORWARD, 0)]));
+        assert_eq!(streams("one"), BTreeMap::from([(0, 3), (1, 9)]));
+    }
+
+    /// What such journals hold of it stays in them.
+    #[test]
+    fn cursors_of_derived_streams_count_for_nothing_where_requests_are_forwarded() {
+        let mut ledger = Ledger::default();
+        for stream in [0, 1, record::FORWARD] {
+            ledger.move_cursor("copy", stream, 9);
+        }
+        ledger.derived.extend([(0, ((10, 0), 11)), (1, ((10, 0), 12))]);
+        assert_eq!((ledger.needed(), ledger.streams(1)), (None, 1));
+        ledger.forwarded = Some(13);
+        assert_eq!((ledger.needed(), ledger.needed_by("copy")), (Some(9), Some(9)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -86,6 +87,12 @@ impl Journal {
         self.log.arrival()
     }
 
+    /// When something arrives that comes at `at` by a wall clock that says `unix_ms`: then, or where the clock was ahead
+    /// and went back, as long after the newest record as has passed since.
+    pub fn time(&self, unix_ms: i64, at: Instant) -> i64 {
+        self.lock().pace.time(unix_ms, at)
+    }
+
     /// Bytes of the log.
     pub fn bytes(&self) -> u64 {
         self.log.bytes()
@@ -132,26 +139,6 @@ impl Journal {
         let state = self.lock();
         let shards = state.ledger.rules().map_or(1, |rules| rules.shards);
         state.ledger.streams(shards)
-    }
-
-    /// Lets go what neither engines nor targets need, and nobody from `keep` on.
-    pub fn trim(&self, keep: u64) {
-        let state = self.lock();
-        let needed = [state.ledger.needed(), state.waiting.needed()].into_iter().flatten().min();
-        drop(state);
-        if let Err(error) = self.log.trim(needed.map_or(keep, |needed| needed.min(keep))) {
-            count(&self.metrics.journal_errors, "operation", "remove", 1);
-            tracing::warn!(%error, "a segment of the journal that nobody needs cannot be removed");
-        }
-        self.metrics.journal_bytes.set(i64::try_from(self.log.bytes()).unwrap_or(i64::MAX));
-    }
-
-    /// The sequence up to which records have to go for the journal to stay within its limits, if any has to: it is
-    /// nearly full, or the oldest came before `oldest_arrival`.
-    pub fn pressed(&self, oldest_arrival: i64) -> Option<u64> {
-        let (end, arrival) = self.log.oldest_end()?;
-        let nearly_full = self.log.bytes() >= self.max_bytes - self.max_bytes / 8;
-        (nearly_full || arrival < oldest_arrival).then_some(end)
     }
 
     fn with_stream<T>(&self, stream: u16, with: impl FnOnce(&watch::Sender<u64>) -> T) -> T {

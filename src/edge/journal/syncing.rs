@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Journal;
+use super::full::Broken;
 use super::record::{CURSOR, DERIVED};
 use crate::edge::limits::SyncMode;
 use crate::edge::log::{LogError, Record};
@@ -152,9 +153,13 @@ impl Journal {
     }
 
     /// Begins a new segment after an error, without the requests that nobody was told are durable.
-    fn heal(&self) -> Result<(), LogError> {
+    pub(super) fn heal(&self) -> Result<(), LogError> {
         let mut state = self.lock();
         let state = &mut *state;
+        if state.broken.is_none() {
+            // Another thread was first: what came since is not to be forgotten.
+            return Ok(());
+        }
         let batch = self.sync == SyncMode::Batch;
         let checkpoint = |durable| {
             self.reach(state, durable);
@@ -164,7 +169,12 @@ impl Journal {
             state.ledger.encode()
         };
         let keep = |record: &Record| !batch || matches!(record.head.kind, DERIVED | CURSOR);
-        self.log.heal(checkpoint, keep)?;
+        if let Err(error) = self.log.heal(checkpoint, keep) {
+            let error = LogError::from(error);
+            // A disk may be full after other errors, and the other way round.
+            state.broken = Some(Broken::by(&error));
+            return Err(error);
+        }
         state.waiting.forget_from(state.visible);
         state.broken = None;
         let next = self.log.next();

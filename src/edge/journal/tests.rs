@@ -74,7 +74,7 @@ fn what_nobody_lets_go_fills_the_journal_until_it_is_let_go() {
         assert!(journal.offer(0, cause, 0, &request(256 << 10)));
     }
     assert!(matches!(append(&journal, 0, 1), Err(Full::TooLarge { max: 1_048_576, .. })));
-    let end = journal.pressed(i64::MIN).expect("it is full");
+    let end = journal.pressed().expect("it is full");
     journal.trim(u64::MAX);
     assert!(!journal.has_room(), "the target has got nothing");
     journal.move_cursor("one", 0, journal.end());
@@ -143,14 +143,44 @@ fn nothing_is_seen_or_settled_before_it_is_synced() {
 }
 
 #[test]
-fn what_is_too_old_presses_as_well_as_what_is_too_much() {
-    let journal = journal(64 << 20, 0);
-    journal.append_tick(1000).expect("a tick always fits");
-    let request = Outgoing { body: vec![0; 3 << 20].into(), samples: 1, oldest: 0, newest: 0 };
-    assert!(journal.offer(0, 0, 0, &request));
-    assert_eq!(journal.pressed(i64::MAX), None, "there is one segment alone");
-    journal.append_tick(2000).expect("a tick always fits");
-    assert_eq!((journal.pressed(1000), journal.pressed(1001)), (None, Some(2)));
+fn what_is_too_old_is_told_by_whole_segments_up_to_the_one_that_is_written_to() {
+    let journal = journal(8 << 20, 0);
+    let segment = || Outgoing { body: vec![0; 256 << 10].into(), samples: 1, oldest: 0, newest: 0 };
+    let ends = [1000, 2000, 3000].map(|arrival| {
+        journal.append_tick(arrival).expect("a tick always fits");
+        assert!(journal.offer(0, journal.end(), 0, &segment()));
+        journal.end()
+    });
+    let told = [1000, 1001, 2001, i64::MAX].map(|arrival| journal.outdated(arrival));
+    assert_eq!(told, [None, Some(ends[0]), Some(ends[1]), Some(ends[1])]);
+    assert_eq!(journal.pressed(), None, "there is room");
+}
+
+/// What was appended between the look at what is needed and the removal could be removed, too.
+#[test]
+fn what_comes_after_the_look_at_what_is_needed_is_not_let_go() {
+    let journal = journal(8 << 20, 0);
+    append(&journal, 0, 10).expect("there is room");
+    let needless = journal.needless(u64::MAX);
+    let derived = Outgoing { body: vec![0; 256 << 10].into(), samples: 1, oldest: 0, newest: 0 };
+    let causes = [needless, needless + 1, needless + 2];
+    assert!(causes.into_iter().all(|cause| journal.offer(0, cause, 0, &derived)));
+    journal.log.trim(needless).expect("memory does not fail");
+    let found = journal.read_log(&mut log::Reader::default(), u64::MAX, |head| head.kind == record::DERIVED);
+    let found = found.expect("memory does not fail").and_then(|it| record::derived(&it));
+    assert_eq!(found.map(|(origin, _)| origin), Some((needless, 0)));
+}
+
+#[test]
+fn arrivals_go_on_after_a_clock_that_was_ahead() {
+    let journal = journal(1 << 20, 0);
+    let received = Instant::now();
+    let batch = Batch::over(Vec::new());
+    journal.append_request(9000, received, &super::tests::received(10), batch).expect("there is room");
+    let later = received + std::time::Duration::from_millis(700);
+    assert_eq!((journal.time(1700, later), journal.time(9800, later)), (9700, 9800));
+    journal.append_rules(1800, rules(7)).expect("there is room");
+    assert_eq!(journal.time(1700, later), 9700, "what was stamped by the wall clock changes nothing");
 }
 
 const FULL: Fault = Fault::Write(io::ErrorKind::StorageFull);
@@ -249,6 +279,17 @@ fn rules_that_were_lost_are_not_in_force() {
     assert_eq!(journal.rules().map(|rules| rules.samples_per_request), Some(7));
     drop(journal);
     assert_eq!(on(&disk).rules().map(|rules| rules.samples_per_request), Some(7));
+}
+
+/// Of two threads that found the disk ill, the second forgot what was taken after the first had healed it, and
+/// whoever waited for that was told that it is durable.
+#[test]
+fn a_journal_that_is_well_is_not_healed() {
+    let journal = on(&FailingDisk::default());
+    let request = append(&journal, 0, 10).expect("there is room");
+    journal.heal().expect("the disk is well");
+    journal.sync().expect("the disk is well");
+    assert_eq!((seen(&journal), held(&journal)), (vec![request], vec![request]));
 }
 
 fn derived() -> Outgoing {

@@ -204,7 +204,7 @@ fn a_newer_version_is_refused_and_left_alone() {
 fn old_segments_go_once_nobody_needs_them() {
     let disk = Arc::new(MemoryDisk::default());
     let log = ten(&disk);
-    let (end, _) = log.oldest_end().expect("there are several segments");
+    let end = log.oldest_end().expect("there are several segments");
     log.trim(end - 1).expect("memory does not fail");
     assert_eq!(log.first(), 0);
     log.trim(end).expect("memory does not fail");

@@ -48,6 +48,7 @@ fn while_the_disk_fails_senders_hear_503_and_nothing_that_was_acknowledged_is_lo
         Fault::Write(ErrorKind::ReadOnlyFilesystem),
         Fault::Sync(ErrorKind::Other),
         Fault::Beyond(10),
+        Fault::Over(10),
     ];
     for fault in faults {
         let (disk, metrics) = (FailingDisk::default(), Arc::new(Metrics::new()));
