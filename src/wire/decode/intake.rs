@@ -86,11 +86,34 @@ impl<'l> Intake<'l> {
             None => any_sample(request, span, protocol)?,
         };
         self.content.samples += 1;
-        if sample.timestamp > self.latest {
-            self.content.samples_ahead += 1;
-        } else {
+        if self.is_in_time(sample) {
             self.samples.push(sample);
+        } else {
+            self.content.samples_ahead += 1;
         }
+        Ok(())
+    }
+
+    /// Whether `sample` is not too far ahead.
+    pub(super) fn is_in_time(&self, sample: Sample) -> bool {
+        sample.timestamp <= self.latest
+    }
+
+    /// Takes and accepts a series whose canonical labels stand at `run` of the batch's bytes, with one sample that is
+    /// in time.
+    #[inline]
+    pub(super) fn accept_plain(
+        &mut self,
+        batch: &mut Batch,
+        run: Span,
+        sample: Sample,
+    ) -> Result<(), Malformed> {
+        bump(&mut self.series_seen, "series", self.limits.series_max)?;
+        bump(&mut self.samples_seen, "samples", self.limits.samples_max)?;
+        self.written.samples += 1;
+        let first = batch.samples().len();
+        batch.push_sample(sample);
+        batch.push_series(run.start as usize..run.end as usize, first, MetricKind::Unknown, None);
         Ok(())
     }
 
@@ -213,7 +236,8 @@ fn bump(count: &mut usize, what: &'static str, max: usize) -> Result<(), Malform
 }
 
 /// The sample as nearly every sender writes it: value, then a timestamp of six bytes (1971 to 2109).
-fn plain_sample(bytes: &[u8]) -> Option<Sample> {
+#[inline]
+pub(super) fn plain_sample(bytes: &[u8]) -> Option<Sample> {
     let bytes: &[u8; 16] = bytes.try_into().ok()?;
     let [0x09, value @ .., 0x10, a, b, c, d, e, f] = *bytes else { return None };
     let low = [a, b, c, d, e];

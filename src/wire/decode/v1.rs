@@ -2,12 +2,11 @@
 //!
 //! Source: <https://prometheus.io/docs/specs/prw/remote_write_spec/>.
 
-use super::intake::Intake;
-use super::labels::{
-    Arranged, LabelText, Origin, Prefix, arrange, canonical_prefix, check_lengths, push_run,
-};
+use super::intake::{Intake, plain_sample};
+use super::labels::{Arranged, LabelText, Origin, arrange, check_lengths, push_run};
+use super::run::{Prefix, canonical_prefix, split_text};
 use super::{Decoded, Limits, Malformed, Protocol, Refusal};
-use crate::series::{Batch, FamilyMetadata, MetricKind};
+use crate::series::{Batch, FamilyMetadata, MetricKind, Sample};
 use crate::wire::fields::{Fields, Span, SyntaxError};
 
 /// Bytes of a family's name at most.
@@ -38,7 +37,9 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
     let mut batch = Batch::over(raw);
     let mut at = request;
     let mut built = Vec::new();
-    while let Some((number, message)) = next_message(batch.bytes(), &mut at)? {
+    loop {
+        plain_series(&mut intake, &mut batch, &mut at)?;
+        let Some((number, message)) = next_message(batch.bytes(), &mut at)? else { break };
         match number {
             1 => series(&mut intake, &mut batch, message, &mut built)?,
             3 => {
@@ -60,6 +61,32 @@ fn next_message(request: &[u8], rest: &mut Span) -> Result<Option<(u32, Span)>, 
     rest.start = fields.at() as u32;
     let message = if matches!(field.number, 1 | 3) { field.bytes()? } else { Span::default() };
     Ok(Some((field.number, message)))
+}
+
+/// Takes series as nearly every sender writes them, canonical labels and one sample, as long as they come: what the
+/// other functions would do with them, in a third of the time.
+fn plain_series(intake: &mut Intake<'_>, batch: &mut Batch, rest: &mut Span) -> Result<(), Malformed> {
+    while let Some((prefix, sample, end)) = plain(batch.bytes(), *rest, intake.limits) {
+        if prefix.replica.is_some() || !intake.is_in_time(sample) {
+            break;
+        }
+        if batch.series_count() == 0 {
+            // The others will be like this one; where they are shorter, the request's own size is enough at first.
+            batch.reserve(rest.len() / (end - rest.start).max(64) as usize + 1);
+        }
+        intake.accept_plain(batch, prefix.run, sample)?;
+        rest.start = end;
+    }
+    Ok(())
+}
+
+/// The first series of `rest`, if it is a plain one, and where it ends.
+fn plain(request: &[u8], rest: Span, limits: &Limits) -> Option<(Prefix, Sample, u32)> {
+    let (message, after) = split_text(rest.of(request).strip_prefix(&[0x0a])?)?;
+    let end = rest.end - after.len() as u32;
+    let prefix = canonical_prefix(request, Span { start: end - message.len() as u32, end }, limits)?;
+    let sample = request.get(prefix.run.end as usize..end as usize)?.strip_prefix(&[0x12, 0x10])?;
+    Some((prefix, plain_sample(sample)?, end))
 }
 
 fn series(
