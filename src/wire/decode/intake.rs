@@ -238,17 +238,18 @@ fn bump(count: &mut usize, what: &'static str, max: usize) -> Result<(), Malform
 /// The sample as nearly every sender writes it: value, then a timestamp of six bytes (1971 to 2109).
 #[inline]
 pub(super) fn plain_sample(bytes: &[u8]) -> Option<Sample> {
-    let bytes: &[u8; 16] = bytes.try_into().ok()?;
-    let [0x09, value @ .., 0x10, a, b, c, d, e, f] = *bytes else { return None };
-    let low = [a, b, c, d, e];
-    if low.iter().any(|byte| byte & 0x80 == 0) || f & 0x80 != 0 {
+    let [0x09, rest @ ..] = <[u8; 16]>::try_from(bytes).ok()? else { return None };
+    let ([value @ .., _, _, _, _, _, _, _], Some(last)) = (rest, rest.last_chunk()) else { return None };
+    // Tag of the timestamp, then which of its bytes go on.
+    let last = u64::from_le_bytes(*last);
+    if last & 0x8080_8080_8080_ff00 != 0x0080_8080_8080_1000 {
         return None;
     }
-    let mut timestamp = i64::from(f) << 35;
-    for (index, byte) in low.into_iter().enumerate() {
-        timestamp |= i64::from(byte & 0x7f) << (7 * index);
-    }
-    Some(Sample { timestamp, value: f64::from_le_bytes(value) })
+    // Seven bits of each byte, closed up in pairs.
+    let sevens = last >> 16 & 0x7f7f_7f7f_7f7f;
+    let pairs = (sevens & 0x007f_007f_007f) | (sevens & 0x7f00_7f00_7f00) >> 1;
+    let timestamp = (pairs & 0x3fff) | (pairs >> 16 & 0x3fff) << 14 | pairs >> 32 << 28;
+    Some(Sample { timestamp: timestamp as i64, value: f64::from_le_bytes(value) })
 }
 
 /// Any other sample. Remote write 2.0 adds a start timestamp, which is read and not used.

@@ -1,7 +1,7 @@
 //! Label runs that stand in the request and are canonical already.
 //!
 //! Nearly all are, so that this is the way that counts: it hops from length to length, decides the order of names by
-//! their first eight bytes, and looks for bytes beyond ASCII in the whole run at once. About 35 ns for 10 labels.
+//! their first eight bytes, and looks for bytes beyond ASCII in the whole run at once. About 25 ns for 10 labels.
 
 use std::ops::Range;
 
@@ -18,60 +18,76 @@ pub(super) struct Prefix {
     pub(super) replica: Option<(Span, Origin)>,
 }
 
+/// A walk along the labels that a message begins with.
+#[derive(Clone, Copy)]
+struct Walk<'a> {
+    message: &'a [u8],
+    /// Where the next label begins.
+    at: usize,
+    /// Where the last one does.
+    last: usize,
+    /// Key of its name.
+    key: u64,
+    count: usize,
+}
+
 /// One label, cut off a run.
 struct Cut<'a> {
-    name: Name<'a>,
+    name: &'a [u8],
     value: &'a [u8],
     /// What stands behind it.
     rest: &'a [u8],
 }
 
-/// A name, and its first eight bytes as a number: zeros where it is shorter.
-#[derive(Clone, Copy)]
-struct Name<'a> {
-    text: &'a [u8],
-    key: u64,
-}
+/// Bytes of a text at most that [`Walk::hop`] hops over.
+const SHORT: usize = 0x7f;
 
-/// What all names begin with that mean something here.
-const RESERVED: u64 = 0x5f5f << 48;
+/// Keys of names up to this one are not hopped over: names that mean something begin with two underscores.
+const RESERVED: u64 = 0x5f5f_ffff_ffff_ffff;
+
+/// For each length of a name, which bytes of its key are its own; those behind it are none of it.
+const KEY_MASKS: [u64; 9] = {
+    let mut masks = [u64::MAX; 9];
+    let mut length = 0;
+    while length < 8 {
+        masks[length] = !(u64::MAX >> (8 * length));
+        length += 1;
+    }
+    masks
+};
 
 /// The canonical run that `series`, a message of the request, begins with; `None` where labels are not
 /// canonical, have no metric's name or break a limit.
 ///
 /// What it takes, `arrange` would take and leave as it is, but for a label `__replica__`.
 pub(super) fn canonical_prefix(request: &[u8], series: Span, limits: &Limits) -> Option<Prefix> {
-    let mut rest = series.of(request);
-    let mut last = Name::default();
-    let (mut count, mut named, mut replica) = (0, false, None);
-    while let [0x0a, ..] = rest {
-        let label = short_label(rest).or_else(|| any_label(rest))?;
-        let (name, value) = (label.name, label.value);
-        if name.text.len() > limits.name_bytes_max || value.len() > limits.value_bytes_max {
+    let mut walk = Walk { message: series.of(request), at: 0, last: 0, key: 0, count: 0 };
+    let (mut named, mut replica) = (false, None);
+    let may_hop = limits.name_bytes_max >= SHORT && limits.value_bytes_max >= SHORT;
+    loop {
+        if may_hop && replica.is_none() {
+            walk.hop();
+        }
+        let Some(0x0a) = walk.message.get(walk.at) else { break };
+        let start = series.start + walk.at as u32;
+        let (name, value) = walk.step()?;
+        let end = series.start + walk.at as u32;
+        if name.len() > limits.name_bytes_max || value.len() > limits.value_bytes_max {
             return None;
         }
-        if !last.precedes(name) {
-            return None;
-        }
-        if name.key & (0xffff << 48) == RESERVED {
-            named |= name.text == METRIC_NAME.as_bytes();
-            if name.text == REPLICA.as_bytes() {
-                let (start, end) = (series.end - rest.len() as u32, series.end - label.rest.len() as u32);
-                let origin = Origin { cluster: Span::default(), replica: last_of(end, value) };
-                replica = Some((Span { start, end }, origin));
-            }
+        named |= name == METRIC_NAME.as_bytes();
+        if name == REPLICA.as_bytes() {
+            let origin = Origin { cluster: Span::default(), replica: last_of(end, value) };
+            replica = Some((Span { start, end }, origin));
         } else if let Some((_, origin)) = &mut replica
-            && name.text == CLUSTER.as_bytes()
+            && name == CLUSTER.as_bytes()
         {
-            origin.cluster = last_of(series.end - label.rest.len() as u32, value);
+            origin.cluster = last_of(end, value);
         }
-        count += 1;
-        last = name;
-        rest = label.rest;
     }
-    let run = Span { end: series.end - rest.len() as u32, ..series };
-    let fits = count <= limits.labels_max && run.len() <= limits.label_bytes_max;
-    (named && fits && is_text(run.of(request))).then_some(Prefix { run, replica })
+    let fits = walk.count <= limits.labels_max && walk.at <= limits.label_bytes_max;
+    let run = Span { end: series.start + walk.at as u32, ..series };
+    (named && fits && is_text(walk.passed())).then_some(Prefix { run, replica })
 }
 
 /// Where `text` stands that ends at `end`.
@@ -92,53 +108,76 @@ impl Prefix {
     }
 }
 
-impl Default for Name<'_> {
-    /// Precedes every name.
-    fn default() -> Self {
-        Self { text: &[], key: 0 }
-    }
-}
-
-impl Name<'_> {
-    /// `self < other` by bytes. Where keys differ they decide, since a name sorts before all that go on behind it.
+impl<'a> Walk<'a> {
+    /// Hops over canonical labels, as long as their lengths are one byte each, their names are told apart by their
+    /// keys, and are none of those that mean something here.
     #[inline]
-    fn precedes(self, other: Name<'_>) -> bool {
-        self.key < other.key || (self.key == other.key && self.text < other.text)
+    fn hop(&mut self) {
+        let mut floor = self.key.max(RESERVED);
+        while let Some((key, length)) = short_label(self.message, self.at)
+            && key > floor
+        {
+            (floor, self.key) = (key, key);
+            self.last = self.at;
+            self.at += length;
+            self.count += 1;
+        }
+    }
+
+    /// Takes any label, if it is canonical: name and value.
+    fn step(&mut self) -> Option<(&'a [u8], &'a [u8])> {
+        let (_, rest) = self.message.split_at_checked(self.at)?;
+        let Cut { name, value, rest } = cut(rest)?;
+        let key = key_of(name);
+        // Where keys differ they decide, since a name sorts before all that go on behind it.
+        let ascends = self.count == 0
+            || key > self.key
+            || self.message.get(self.last..).and_then(cut).is_some_and(|last| last.name < name);
+        (self.last, self.at) = (self.at, self.message.len() - rest.len());
+        self.key = key;
+        self.count += 1;
+        ascends.then_some((name, value))
+    }
+
+    fn passed(&self) -> &'a [u8] {
+        self.message.get(..self.at).unwrap_or_default()
     }
 }
 
-/// Cuts a label off `bytes` whose lengths are one byte each. `None` for others, and near the end of the message.
-#[inline]
-fn short_label(bytes: &[u8]) -> Option<Cut<'_>> {
-    let [_, length @ ..0x80, 0x0a, name_len @ 1..=0x7f, key @ ..] = *bytes.first_chunk::<12>()? else {
-        return None;
-    };
-    let (length, name_len) = (usize::from(length), usize::from(name_len));
-    let value_len = length.checked_sub(4 + name_len).filter(|length| *length > 0)?;
-    let (label, rest) = bytes.split_at_checked(2 + length)?;
-    let (name, value) = label[4..].split_at_checked(name_len)?;
-    let [0x12, said, value @ ..] = value else { return None };
-    if usize::from(*said) != value_len {
-        return None;
-    }
-    // The bytes behind a name shorter than its key are none of it.
-    let key = u64::from_be_bytes(key) & u64::MAX << (64 - 8 * name_len.min(8));
-    Some(Cut { name: Name { text: name, key }, value, rest })
-}
-
-/// Cuts any label off `bytes`, if it is canonical.
-#[cold]
-fn any_label(bytes: &[u8]) -> Option<Cut<'_>> {
-    let (label, rest) = split_text(bytes.get(1..)?)?;
-    let (name, label) = split_text(label.strip_prefix(&[0x0a])?)?;
-    let (value, label) = split_text(label.strip_prefix(&[0x12])?)?;
-    if name.is_empty() || value.is_empty() || !label.is_empty() {
-        return None;
-    }
+/// The first eight bytes of a name as a number: zeros where it is shorter.
+fn key_of(name: &[u8]) -> u64 {
     let mut key = [0; 8];
     let first = name.len().min(8);
     key[..first].copy_from_slice(&name[..first]);
-    Some(Cut { name: Name { text: name, key: u64::from_be_bytes(key) }, value, rest })
+    u64::from_be_bytes(key)
+}
+
+/// Key of the name of the canonical label that stands `at` in the message, and the label's length. `None` where a length
+/// is not one byte, and near the end of the message.
+#[inline]
+fn short_label(message: &[u8], at: usize) -> Option<(u64, usize)> {
+    let bytes = message.get(at..)?;
+    let chunk = bytes.first_chunk::<12>()?;
+    let head = u32::from_le_bytes(*chunk.first_chunk()?);
+    let key = u64::from_be_bytes(*chunk.last_chunk()?);
+    let length = 2 + usize::from(chunk[1]);
+    let name_len = (head >> 24) as usize;
+    // Tag and length of the value, with its first byte at least behind them.
+    let value = bytes.get(..length)?.get(4 + name_len..7 + name_len)?.first_chunk()?;
+    let expected = 0x12 | (length - 6).wrapping_sub(name_len) << 8;
+    if head & 0x80ff_80ff != 0x000a_000a || usize::from(u16::from_le_bytes(*value)) != expected {
+        return None;
+    }
+    Some((key & KEY_MASKS[name_len.min(8)], length))
+}
+
+/// Cuts the canonical label off that `bytes` begin with.
+fn cut(bytes: &[u8]) -> Option<Cut<'_>> {
+    let (label, rest) = split_text(bytes.strip_prefix(&[0x0a])?)?;
+    let (name, label) = split_text(label.strip_prefix(&[0x0a])?)?;
+    let (value, label) = split_text(label.strip_prefix(&[0x12])?)?;
+    let is_one = !name.is_empty() && !value.is_empty() && label.is_empty();
+    is_one.then_some(Cut { name, value, rest })
 }
 
 /// Whether all texts of a run are UTF-8.
@@ -163,9 +202,7 @@ fn is_ascii(run: &[u8]) -> bool {
 #[cold]
 fn are_texts(run: &[u8]) -> bool {
     let mut rest = run;
-    while let Some((label, after)) = rest.get(1..).and_then(split_text) {
-        let Some((name, label)) = label.get(1..).and_then(split_text) else { return false };
-        let Some((value, _)) = label.get(1..).and_then(split_text) else { return false };
+    while let Some(Cut { name, value, rest: after }) = cut(rest) {
         if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
             return false;
         }
