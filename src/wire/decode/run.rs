@@ -45,6 +45,8 @@ const SHORT: usize = 0x7f;
 /// Keys of names up to this one are not hopped over: names that mean something begin with two underscores.
 const RESERVED: u64 = 0x5f5f_ffff_ffff_ffff;
 
+const METRIC_NAME_KEY: u64 = u64::from_be_bytes(*b"__name__");
+
 /// For each length of a name, which bytes of its key are its own; those behind it are none of it.
 const KEY_MASKS: [u64; 9] = {
     let mut masks = [u64::MAX; 9];
@@ -66,7 +68,7 @@ pub(super) fn canonical_prefix(request: &[u8], series: Span, limits: &Limits) ->
     let may_hop = limits.name_bytes_max >= SHORT && limits.value_bytes_max >= SHORT;
     loop {
         if may_hop && replica.is_none() {
-            walk.hop();
+            named |= walk.hop();
         }
         let Some(0x0a) = walk.message.get(walk.at) else { break };
         let start = series.start + walk.at as u32;
@@ -110,18 +112,24 @@ impl Prefix {
 
 impl<'a> Walk<'a> {
     /// Hops over canonical labels, as long as their lengths are one byte each, their names are told apart by their
-    /// keys, and are none of those that mean something here.
+    /// keys, and none but the metric's name is one of those that mean something here. Says whether that was among them.
     #[inline]
-    fn hop(&mut self) {
-        let mut floor = self.key.max(RESERVED);
-        while let Some((key, length)) = short_label(self.message, self.at)
-            && key > floor
-        {
-            (floor, self.key) = (key, key);
+    fn hop(&mut self) -> bool {
+        let mut named = false;
+        while let Some((key, length)) = short_label(self.message, self.at) {
+            if key <= self.key.max(RESERVED) {
+                // A name of nine bytes may begin like that, too.
+                if key != METRIC_NAME_KEY || self.message[self.at + 3] != 8 || named || self.key >= key {
+                    break;
+                }
+                named = true;
+            }
             self.last = self.at;
             self.at += length;
+            self.key = key;
             self.count += 1;
         }
+        named
     }
 
     /// Takes any label, if it is canonical: name and value.
@@ -212,8 +220,7 @@ fn are_texts(run: &[u8]) -> bool {
 }
 
 /// Cuts a text behind a length of one or two bytes, the fewest possible, off `bytes`.
-#[inline]
-pub(super) fn split_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+fn split_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     match *bytes {
         [length @ ..0x80, ref rest @ ..] => rest.split_at_checked(usize::from(length)),
         [low, high @ 1..0x80, ref rest @ ..] => {

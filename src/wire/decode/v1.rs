@@ -4,7 +4,7 @@
 
 use super::intake::{Intake, plain_sample};
 use super::labels::{Arranged, LabelText, Origin, arrange, check_lengths, push_run};
-use super::run::{Prefix, canonical_prefix, split_text};
+use super::run::{Prefix, canonical_prefix};
 use super::{Decoded, Limits, Malformed, Protocol, Refusal};
 use crate::series::{Batch, FamilyMetadata, MetricKind, Sample};
 use crate::wire::fields::{Fields, Span, SyntaxError};
@@ -37,11 +37,9 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
     let mut batch = Batch::over(raw);
     let mut at = request;
     let mut built = Vec::new();
-    loop {
-        plain_series(&mut intake, &mut batch, &mut at)?;
-        let Some((number, message)) = next_message(batch.bytes(), &mut at)? else { break };
+    while let Some((number, message)) = next_message(batch.bytes(), &mut at)? {
         match number {
-            1 => series(&mut intake, &mut batch, message, &mut built)?,
+            1 => series(&mut intake, &mut batch, (message, at), &mut built)?,
             3 => {
                 intake.metadata()?;
                 if let Some(metadata) = metadata(batch.bytes(), message)? {
@@ -55,6 +53,7 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
 }
 
 /// Cuts the next field off `rest` of the request: its number and, where known, its message.
+#[inline]
 fn next_message(request: &[u8], rest: &mut Span) -> Result<Option<(u32, Span)>, SyntaxError> {
     let mut fields = Fields::within(request, *rest);
     let Some(field) = fields.next_field()? else { return Ok(None) };
@@ -63,40 +62,41 @@ fn next_message(request: &[u8], rest: &mut Span) -> Result<Option<(u32, Span)>, 
     Ok(Some((field.number, message)))
 }
 
-/// Takes series as nearly every sender writes them, canonical labels and one sample, as long as they come: what the
-/// other functions would do with them, in a third of the time.
-fn plain_series(intake: &mut Intake<'_>, batch: &mut Batch, rest: &mut Span) -> Result<(), Malformed> {
-    while let Some((prefix, sample, end)) = plain(batch.bytes(), *rest, intake.limits) {
-        if prefix.replica.is_some() || !intake.is_in_time(sample) {
-            break;
-        }
-        if batch.series_count() == 0 {
-            // The others will be like this one; where they are shorter, the request's own size is enough at first.
-            batch.reserve(rest.len() / (end - rest.start).max(64) as usize + 1);
-        }
-        intake.accept_plain(batch, prefix.run, sample)?;
-        rest.start = end;
-    }
-    Ok(())
-}
-
-/// The first series of `rest`, if it is a plain one, and where it ends.
-fn plain(request: &[u8], rest: Span, limits: &Limits) -> Option<(Prefix, Sample, u32)> {
-    let (message, after) = split_text(rest.of(request).strip_prefix(&[0x0a])?)?;
-    let end = rest.end - after.len() as u32;
-    let prefix = canonical_prefix(request, Span { start: end - message.len() as u32, end }, limits)?;
-    let sample = request.get(prefix.run.end as usize..end as usize)?.strip_prefix(&[0x12, 0x10])?;
-    Some((prefix, plain_sample(sample)?, end))
-}
-
 fn series(
     intake: &mut Intake<'_>,
     batch: &mut Batch,
-    message: Span,
+    (message, rest): (Span, Span),
+    built: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    let prefix = canonical_prefix(batch.bytes(), message, intake.limits);
+    match plain(batch.bytes(), message, prefix).filter(|(_, sample)| intake.is_in_time(*sample)) {
+        Some((run, sample)) => {
+            if batch.series_count() == 0 {
+                // Others will be like this one; where they are shorter, there is room for some at first.
+                batch.reserve(1 + rest.len() / message.len().max(64));
+            }
+            intake.accept_plain(batch, run, sample)
+        }
+        None => any_series(intake, batch, (message, prefix), built),
+    }
+}
+
+/// Labels and sample of a series as nearly every sender writes it: labels that are canonical, then one sample.
+#[inline]
+fn plain(request: &[u8], message: Span, prefix: Option<Prefix>) -> Option<(Span, Sample)> {
+    let Prefix { run, replica: None } = prefix? else { return None };
+    let sample = Span { start: run.end, ..message }.of(request).strip_prefix(&[0x12, 0x10])?;
+    Some((run, plain_sample(sample)?))
+}
+
+fn any_series(
+    intake: &mut Intake<'_>,
+    batch: &mut Batch,
+    (message, prefix): (Span, Option<Prefix>),
     built: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
     intake.begin()?;
-    let labels = read(intake, batch.bytes(), message)?;
+    let labels = read(intake, batch.bytes(), message, prefix)?;
     if intake.is_empty() {
         return Ok(());
     }
@@ -137,13 +137,14 @@ fn attribute(
     Ok(attributed.map(|()| labels))
 }
 
-/// Walks a series: what it holds goes into the intake, what its labels are comes back.
+/// Walks a series behind its canonical prefix, if it has one: what it holds goes into the intake, what its labels are
+/// comes back.
 fn read(
     intake: &mut Intake<'_>,
     request: &[u8],
     message: Span,
+    prefix: Option<Prefix>,
 ) -> Result<Result<Labels, Refusal>, Malformed> {
-    let prefix = canonical_prefix(request, message, intake.limits);
     let run = prefix.map_or(Span { end: message.start, ..message }, |prefix| prefix.run);
     let mut count = 0_usize;
     let mut fields = Fields::within(request, Span { start: run.end, ..message });
