@@ -31,10 +31,10 @@ const NORMAL_NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
 /// Bytes of a description at most, so that a culprit's labels do not flood a log.
 const DESCRIPTION_BYTES_MAX: usize = 1024;
 
-/// Bytes of a sample, its tag and its length at most.
-const SAMPLE_BYTES_MAX: usize = 11 + TIMESTAMP_BYTES_MAX;
 /// Bytes of a timestamp and its tag at most.
 const TIMESTAMP_BYTES_MAX: usize = 11;
+/// Bytes of a series beside its labels at most, with room to write past a timestamp that is shorter than the longest.
+const OVERHEAD_BYTES_MAX: usize = 11 + 2 + 9 + TIMESTAMP_BYTES_MAX;
 
 /// Builds remote-write 1.0 requests out of spliced label runs, one after the other.
 ///
@@ -84,17 +84,26 @@ impl RequestBuilder {
         if self.timestamp.timestamp != sample.timestamp {
             self.timestamp = EncodedTimestamp::new(sample.timestamp);
         }
-        let (tail, length) = encoded_sample(normalised(sample.value).to_bits(), &self.timestamp);
+        let value = normalised(sample.value).to_bits();
+        // Zero is what a field has that is not there.
+        let value_len = if value == 0 { 0 } else { 9 };
+        // 20 at most: the length is one byte.
+        let sample_len = value_len + self.timestamp.length;
         let labels_len: usize = labels.iter().map(|part| part.len()).sum();
+        self.raw.reserve(labels_len + OVERHEAD_BYTES_MAX);
         self.raw.push(SERIES_TAG);
-        push_varint(&mut self.raw, (labels_len + length) as u64);
-        self.raw.reserve(labels_len + SAMPLE_BYTES_MAX);
+        push_varint(&mut self.raw, (labels_len + 2 + sample_len) as u64);
         for part in labels {
             self.raw.extend_from_slice(part);
         }
-        let end = self.raw.len() + length;
+        self.raw.extend_from_slice(&[SAMPLE_TAG, sample_len as u8]);
+        if value != 0 {
+            self.raw.push(VALUE_TAG);
+            self.raw.extend_from_slice(&value.to_le_bytes());
+        }
+        let end = self.raw.len() + self.timestamp.length;
         // A length known to the compiler makes this two moves and no call.
-        self.raw.extend_from_slice(&tail);
+        self.raw.extend_from_slice(&self.timestamp.bytes);
         self.raw.truncate(end);
         self.samples += 1;
     }
@@ -128,19 +137,6 @@ impl RequestBuilder {
         self.samples = 0;
         body
     }
-}
-
-/// A sample of a value of such bits, tag and length before it, and how many bytes of the array that is.
-fn encoded_sample(value: u64, timestamp: &EncodedTimestamp) -> ([u8; SAMPLE_BYTES_MAX], usize) {
-    let mut bytes = [0; SAMPLE_BYTES_MAX];
-    // Zero is what a field has that is not there.
-    let value_len = if value == 0 { 0 } else { 9 };
-    // 20 at most: the length is one byte.
-    bytes[..2].copy_from_slice(&[SAMPLE_TAG, (value_len + timestamp.length) as u8]);
-    bytes[2] = VALUE_TAG;
-    bytes[3..11].copy_from_slice(&value.to_le_bytes());
-    bytes[2 + value_len..][..TIMESTAMP_BYTES_MAX].copy_from_slice(&timestamp.bytes);
-    (bytes, 2 + value_len + timestamp.length)
 }
 
 /// All of `batch` as one remote-write 1.0 request: a series for each sample, then what was said of families.
