@@ -16,7 +16,6 @@ use crate::engine::sink::{Judgement, Sink};
 use crate::engine::{Counts, Engine, Shard};
 use crate::series::Sample;
 use crate::wire::encode::RequestBuilder;
-use crate::wire::snappy;
 use guard::TimeGuard;
 
 /// See the module.
@@ -30,6 +29,8 @@ pub struct Judge {
     samples_per_request: usize,
     /// Sequence of the first record that was not taken.
     next: u64,
+    /// Empty between records; kept for the room it has.
+    builder: RequestBuilder,
 }
 
 /// Who looks on while observations are judged.
@@ -73,13 +74,14 @@ impl Judge {
     pub fn new(shard: usize, rules: &Rules, next: u64) -> Self {
         let shard = Shard { index: shard, count: rules.shards() };
         let engine = Engine::new(shard, Arc::new(rules.plan.clone()));
-        Self { engine, shard, since: next, samples_per_request: rules.samples_per_request as usize, next }
+        Self::with(engine, rules.samples_per_request as usize, next, next)
     }
 
     /// Goes on with an engine that has seen everything before the record `next`, as one of those among whom series are
     /// divided from the record `since` on.
     pub fn with(engine: Engine, samples_per_request: usize, since: u64, next: u64) -> Self {
-        Self { shard: engine.shard(), engine, since, samples_per_request, next }
+        let builder = RequestBuilder::new();
+        Self { shard: engine.shard(), engine, since, samples_per_request, next, builder }
     }
 
     /// The same, as one of those among whom series are divided from the record `since` on.
@@ -139,7 +141,7 @@ impl Judge {
         let mut egress = Egress {
             guard: TimeGuard::new(record.arrival),
             samples_max: self.samples_per_request,
-            builder: RequestBuilder::new(),
+            builder: &mut self.builder,
             oldest: i64::MAX,
             newest: i64::MIN,
             part: 0,
@@ -161,7 +163,7 @@ impl Judge {
 struct Egress<'a, O, P> {
     guard: TimeGuard,
     samples_max: usize,
-    builder: RequestBuilder,
+    builder: &'a mut RequestBuilder,
     oldest: i64,
     newest: i64,
     part: u32,
@@ -175,7 +177,7 @@ impl<O, P: FnMut(u32, Outgoing)> Egress<'_, O, P> {
             return;
         }
         let samples = self.builder.samples();
-        let body = Bytes::from(snappy::compress(&self.builder.finish()));
+        let body = Bytes::from(self.builder.finish_compressed());
         (self.put)(self.part, Outgoing { body, samples, oldest: self.oldest, newest: self.newest });
         self.part += 1;
         (self.oldest, self.newest) = (i64::MAX, i64::MIN);

@@ -16,6 +16,7 @@ mod histogram;
 mod intake;
 mod labels;
 mod refused;
+mod run;
 mod v1;
 mod v2;
 

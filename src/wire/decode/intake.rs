@@ -86,11 +86,34 @@ impl<'l> Intake<'l> {
             None => any_sample(request, span, protocol)?,
         };
         self.content.samples += 1;
-        if sample.timestamp > self.latest {
-            self.content.samples_ahead += 1;
-        } else {
+        if self.is_in_time(sample) {
             self.samples.push(sample);
+        } else {
+            self.content.samples_ahead += 1;
         }
+        Ok(())
+    }
+
+    /// Whether `sample` is not too far ahead.
+    pub(super) fn is_in_time(&self, sample: Sample) -> bool {
+        sample.timestamp <= self.latest
+    }
+
+    /// Takes and accepts a series whose canonical labels stand at `run` of the batch's bytes, with one sample that is
+    /// in time.
+    #[inline]
+    pub(super) fn accept_plain(
+        &mut self,
+        batch: &mut Batch,
+        run: Span,
+        sample: Sample,
+    ) -> Result<(), Malformed> {
+        bump(&mut self.series_seen, "series", self.limits.series_max)?;
+        bump(&mut self.samples_seen, "samples", self.limits.samples_max)?;
+        self.written.samples += 1;
+        let first = batch.samples().len();
+        batch.push_sample(sample);
+        batch.push_series(run.start as usize..run.end as usize, first, MetricKind::Unknown, None);
         Ok(())
     }
 
@@ -213,18 +236,20 @@ fn bump(count: &mut usize, what: &'static str, max: usize) -> Result<(), Malform
 }
 
 /// The sample as nearly every sender writes it: value, then a timestamp of six bytes (1971 to 2109).
-fn plain_sample(bytes: &[u8]) -> Option<Sample> {
-    let bytes: &[u8; 16] = bytes.try_into().ok()?;
-    let [0x09, value @ .., 0x10, a, b, c, d, e, f] = *bytes else { return None };
-    let low = [a, b, c, d, e];
-    if low.iter().any(|byte| byte & 0x80 == 0) || f & 0x80 != 0 {
+#[inline]
+pub(super) fn plain_sample(bytes: &[u8]) -> Option<Sample> {
+    let [0x09, rest @ ..] = <[u8; 16]>::try_from(bytes).ok()? else { return None };
+    let ([value @ .., _, _, _, _, _, _, _], Some(last)) = (rest, rest.last_chunk()) else { return None };
+    // Tag of the timestamp, then which of its bytes go on.
+    let last = u64::from_le_bytes(*last);
+    if last & 0x8080_8080_8080_ff00 != 0x0080_8080_8080_1000 {
         return None;
     }
-    let mut timestamp = i64::from(f) << 35;
-    for (index, byte) in low.into_iter().enumerate() {
-        timestamp |= i64::from(byte & 0x7f) << (7 * index);
-    }
-    Some(Sample { timestamp, value: f64::from_le_bytes(value) })
+    // Seven bits of each byte, closed up in pairs.
+    let sevens = last >> 16 & 0x7f7f_7f7f_7f7f;
+    let pairs = (sevens & 0x007f_007f_007f) | (sevens & 0x7f00_7f00_7f00) >> 1;
+    let timestamp = (pairs & 0x3fff) | (pairs >> 16 & 0x3fff) << 14 | pairs >> 32 << 28;
+    Some(Sample { timestamp: timestamp as i64, value: f64::from_le_bytes(value) })
 }
 
 /// Any other sample. Remote write 2.0 adds a start timestamp, which is read and not used.

@@ -1,6 +1,4 @@
-//! Labels of one series: checked, and canonical where they stand or made so.
-
-use std::ops::Range;
+//! Labels of one series that do not stand in the request as a canonical run, made canonical.
 
 use super::{Limits, Refusal};
 use crate::series::{CLUSTER, METRIC_NAME, REPLICA, push_label};
@@ -20,69 +18,6 @@ pub(super) struct Origin {
     pub(super) cluster: Span,
     /// Value of the label `__replica__`.
     pub(super) replica: Span,
-}
-
-/// A canonical run that stands in the request, perhaps with a label `__replica__`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Prefix {
-    pub(super) run: Span,
-    /// The label `__replica__`, tag and lengths included, and what it says.
-    pub(super) replica: Option<(Span, Origin)>,
-}
-
-/// The canonical run that `series`, a message of the request, begins with; `None` where labels are not
-/// canonical, have no metric's name or break a limit.
-///
-/// The fast path: what it takes, [`arrange`] would take and leave as it is, but for a label `__replica__`.
-/// About 40 ns for 10 labels.
-pub(super) fn canonical_prefix(request: &[u8], series: Span, limits: &Limits) -> Option<Prefix> {
-    let mut rest = series.of(request);
-    let mut previous: &[u8] = &[];
-    let (mut count, mut named, mut replica) = (0, false, None);
-    while let [0x0a, label @ ..] = rest {
-        let (label, after) = split_text(label)?;
-        let (name, label) = split_text(label.strip_prefix(&[0x0a])?)?;
-        let (value, label) = split_text(label.strip_prefix(&[0x12])?)?;
-        let fits = name.len() <= limits.name_bytes_max && value.len() <= limits.value_bytes_max;
-        if !fits || value.is_empty() || !label.is_empty() || !precedes(previous, name) {
-            return None;
-        }
-        if name == METRIC_NAME.as_bytes() {
-            named = true;
-        } else if name == REPLICA.as_bytes() {
-            let (start, end) = (series.end - rest.len() as u32, series.end - after.len() as u32);
-            let origin = Origin { cluster: Span::default(), replica: last_of(end, value) };
-            replica = Some((Span { start, end }, origin));
-        } else if let Some((_, origin)) = &mut replica
-            && name == CLUSTER.as_bytes()
-        {
-            origin.cluster = last_of(series.end - after.len() as u32, value);
-        }
-        count += 1;
-        previous = name;
-        rest = after;
-    }
-    let run = Span { end: series.end - rest.len() as u32, ..series };
-    let fits = count <= limits.labels_max && run.len() <= limits.label_bytes_max;
-    (named && fits && is_text(run.of(request))).then_some(Prefix { run, replica })
-}
-
-/// Where `text` stands that ends at `end`.
-fn last_of(end: u32, text: &[u8]) -> Span {
-    Span { start: end - text.len() as u32, end }
-}
-
-impl Prefix {
-    /// Closes the gap that the label `__replica__` leaves by moving what stands before it, which is
-    /// nearly always the metric's name alone. Returns where the canonical run is then.
-    pub(super) fn without_replica(self, request: &mut [u8]) -> Range<usize> {
-        let Span { start, end } = self.run;
-        let run = start as usize..end as usize;
-        let Some((label, _)) = self.replica else { return run };
-        let start = run.start + label.len();
-        request.copy_within(run.start..label.start as usize, start);
-        start..run.end
-    }
 }
 
 /// Places of the labels that name a replica, in an arranged list of labels.
@@ -223,37 +158,6 @@ fn precedes(left: &[u8], right: &[u8]) -> bool {
     match (left.first(), right.first()) {
         (Some(left), Some(right)) if left != right => left < right,
         _ => left < right,
-    }
-}
-
-/// Whether all texts of a run are UTF-8.
-///
-/// Each text stands between ASCII tags and lengths, so a run that is UTF-8 as a whole has good texts. Only
-/// lengths of two bytes, which are not UTF-8 behind a tag, need a look at each text.
-fn is_text(run: &[u8]) -> bool {
-    if run.is_ascii() || std::str::from_utf8(run).is_ok() {
-        return true;
-    }
-    let mut rest = run;
-    while let Some((label, after)) = rest.get(1..).and_then(split_text) {
-        let Some((name, label)) = label.get(1..).and_then(split_text) else { return false };
-        let Some((value, _)) = label.get(1..).and_then(split_text) else { return false };
-        if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
-            return false;
-        }
-        rest = after;
-    }
-    true
-}
-
-/// Cuts a text behind a length of one or two bytes, the fewest possible, off `bytes`.
-fn split_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    match *bytes {
-        [length @ ..0x80, ref rest @ ..] => rest.split_at_checked(usize::from(length)),
-        [low, high @ 1..0x80, ref rest @ ..] => {
-            rest.split_at_checked(usize::from(low & 0x7f) | usize::from(high) << 7)
-        }
-        _ => None,
     }
 }
 

@@ -2,12 +2,11 @@
 //!
 //! Source: <https://prometheus.io/docs/specs/prw/remote_write_spec/>.
 
-use super::intake::Intake;
-use super::labels::{
-    Arranged, LabelText, Origin, Prefix, arrange, canonical_prefix, check_lengths, push_run,
-};
+use super::intake::{Intake, plain_sample};
+use super::labels::{Arranged, LabelText, Origin, arrange, check_lengths, push_run};
+use super::run::{Prefix, canonical_prefix};
 use super::{Decoded, Limits, Malformed, Protocol, Refusal};
-use crate::series::{Batch, FamilyMetadata, MetricKind};
+use crate::series::{Batch, FamilyMetadata, MetricKind, Sample};
 use crate::wire::fields::{Fields, Span, SyntaxError};
 
 /// Bytes of a family's name at most.
@@ -40,7 +39,7 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
     let mut built = Vec::new();
     while let Some((number, message)) = next_message(batch.bytes(), &mut at)? {
         match number {
-            1 => series(&mut intake, &mut batch, message, &mut built)?,
+            1 => series(&mut intake, &mut batch, (message, at), &mut built)?,
             3 => {
                 intake.metadata()?;
                 if let Some(metadata) = metadata(batch.bytes(), message)? {
@@ -54,6 +53,7 @@ pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decod
 }
 
 /// Cuts the next field off `rest` of the request: its number and, where known, its message.
+#[inline]
 fn next_message(request: &[u8], rest: &mut Span) -> Result<Option<(u32, Span)>, SyntaxError> {
     let mut fields = Fields::within(request, *rest);
     let Some(field) = fields.next_field()? else { return Ok(None) };
@@ -65,11 +65,38 @@ fn next_message(request: &[u8], rest: &mut Span) -> Result<Option<(u32, Span)>, 
 fn series(
     intake: &mut Intake<'_>,
     batch: &mut Batch,
-    message: Span,
+    (message, rest): (Span, Span),
+    built: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    let prefix = canonical_prefix(batch.bytes(), message, intake.limits);
+    match plain(batch.bytes(), message, prefix).filter(|(_, sample)| intake.is_in_time(*sample)) {
+        Some((run, sample)) => {
+            if batch.series_count() == 0 {
+                // Others will be like this one; where they are shorter, there is room for some at first.
+                batch.reserve(1 + rest.len() / message.len().max(64));
+            }
+            intake.accept_plain(batch, run, sample)
+        }
+        None => any_series(intake, batch, (message, prefix), built),
+    }
+}
+
+/// Labels and sample of a series as nearly every sender writes it: labels that are canonical, then one sample.
+#[inline]
+fn plain(request: &[u8], message: Span, prefix: Option<Prefix>) -> Option<(Span, Sample)> {
+    let Prefix { run, replica: None } = prefix? else { return None };
+    let sample = Span { start: run.end, ..message }.of(request).strip_prefix(&[0x12, 0x10])?;
+    Some((run, plain_sample(sample)?))
+}
+
+fn any_series(
+    intake: &mut Intake<'_>,
+    batch: &mut Batch,
+    (message, prefix): (Span, Option<Prefix>),
     built: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
     intake.begin()?;
-    let labels = read(intake, batch.bytes(), message)?;
+    let labels = read(intake, batch.bytes(), message, prefix)?;
     if intake.is_empty() {
         return Ok(());
     }
@@ -110,13 +137,14 @@ fn attribute(
     Ok(attributed.map(|()| labels))
 }
 
-/// Walks a series: what it holds goes into the intake, what its labels are comes back.
+/// Walks a series behind its canonical prefix, if it has one: what it holds goes into the intake, what its labels are
+/// comes back.
 fn read(
     intake: &mut Intake<'_>,
     request: &[u8],
     message: Span,
+    prefix: Option<Prefix>,
 ) -> Result<Result<Labels, Refusal>, Malformed> {
-    let prefix = canonical_prefix(request, message, intake.limits);
     let run = prefix.map_or(Span { end: message.start, ..message }, |prefix| prefix.run);
     let mut count = 0_usize;
     let mut fields = Fields::within(request, Span { start: run.end, ..message });
