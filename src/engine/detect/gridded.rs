@@ -1,0 +1,255 @@
+//! A window whose values stand on a grid: lines of the grid as small integers, and what is between lines aside.
+//!
+//! Nothing is lost: what it gives back are the very bits that were learned. With keys of two bytes it
+//! takes 216 bytes, with four 336, where [`Window`](super::window::Window) takes 544. Mean and standard
+//! deviation are read off sums of integers, which neither drift nor take a pass.
+//!
+//! Up to [`ODD_MAX`] values may stand between lines, such as the edge that is learned in place of an
+//! outlier; they have 64 bytes of their own while there are any, and the key of the line below.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::grid::{Grid, LINE_MAX};
+use super::ranked::{Key, Ranked, Turn};
+use super::summary::Ascending;
+
+/// So many values may stand between lines.
+pub(super) const ODD_MAX: usize = 7;
+
+/// A line of the grid, counted from the base.
+pub(super) trait Line: Key + Into<i64> + TryFrom<i64> {
+    /// No key is greater, above or below zero: 60 squares of it fit 64 bits.
+    const MAX: i64;
+
+    /// The key of the line `distance` lines from the base; `None` beyond [`Self::MAX`].
+    fn of(distance: i64) -> Option<Self> {
+        Self::try_from(distance).ok().filter(|_| distance.unsigned_abs() <= Self::MAX.unsigned_abs())
+    }
+}
+
+impl Line for i16 {
+    const MAX: i64 = (1 << 15) - 2;
+}
+
+impl Line for i32 {
+    const MAX: i64 = (1 << 29) - 1;
+}
+
+/// The last 60 observations, on a grid.
+///
+/// Invariant: `sum` and `squares` are those of the keys of values on lines. An odd value lies above the line of
+/// its key and below the next, and in rank after all values on that line.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Gridded<K> {
+    /// The line whose key is 0.
+    base: i64,
+    sum: i64,
+    squares: u64,
+    odd: Option<Box<Odd>>,
+    keys: Ranked<K>,
+    turn: Turn,
+    grid: Grid,
+}
+
+/// Values between lines, and their slots, oldest first: sums run in this order.
+#[derive(Clone, PartialEq, Default, Debug)]
+struct Odd {
+    values: [f64; ODD_MAX],
+    slots: [u8; ODD_MAX],
+    len: u8,
+}
+
+impl<K: Line> Gridded<K> {
+    /// An empty window around line `base` of `grid`.
+    pub(super) fn new(grid: Grid, base: i64) -> Self {
+        let (keys, turn) = (Ranked::default(), Turn::default());
+        Self { base, sum: 0, squares: 0, odd: None, keys, turn, grid }
+    }
+
+    /// Takes a finite `value` in, and says whether it could: not where it is too far from the base, or between
+    /// lines where a finer grid had one or too many are.
+    pub(super) fn learn(&mut self, value: f64) -> bool {
+        match self.grid.line(value) {
+            Some(line) => self.learn_on_line(line),
+            None => self.learn_between(value),
+        }
+    }
+
+    /// What is known, oldest first.
+    pub(super) fn by_age(&self) -> impl Iterator<Item = f64> + Clone {
+        self.turn.by_age().map(|slot| self.at(self.keys.rank(slot)))
+    }
+
+    /// Whether the next slot is the first: every 60 observations.
+    pub(super) fn begins_anew(&self) -> bool {
+        self.turn.begins_anew()
+    }
+
+    /// Bytes on the heap beside its own.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.odd.as_ref().map_or(0, |_| size_of::<Odd>())
+    }
+
+    fn learn_on_line(&mut self, line: i64) -> bool {
+        let distance = line - self.base;
+        let Some(key) = K::of(distance) else { return false };
+        let between = self.odd().filter(|&(slot, _)| self.keys.key(self.keys.rank(slot)) == key).count();
+        let before = self.keys.count_up_to(key) - between;
+        self.put(key, before);
+        self.sum += distance;
+        self.squares += distance.unsigned_abs().pow(2);
+        true
+    }
+
+    fn learn_between(&mut self, value: f64) -> bool {
+        let line = self.grid.line_below(value).filter(|_| value != 0.0 && self.grid.with(value).is_none());
+        let Some(key) = line.and_then(|line| K::of(line - self.base)) else { return false };
+        if self.odd().filter(|&(slot, _)| slot != self.turn.slot()).count() == ODD_MAX {
+            return false;
+        }
+        let above = self.odd().filter(|&(slot, other)| {
+            self.keys.key(self.keys.rank(slot)) == key && other > value
+        });
+        let before = self.keys.count_up_to(key) - above.count();
+        let slot = self.turn.slot();
+        self.put(key, before);
+        self.odd.get_or_insert_default().insert(slot, value);
+        true
+    }
+
+    /// Puts `key` after the first `before` ones, and takes what leaves out of the sums.
+    fn put(&mut self, key: K, before: usize) {
+        let slot = self.turn.slot();
+        let Some(leaving) = self.keys.put(&mut self.turn, key, before) else { return };
+        if let Some(odd) = &mut self.odd
+            && odd.remove(slot)
+        {
+            self.odd = self.odd.take().filter(|odd| odd.len > 0);
+            return;
+        }
+        let distance: i64 = leaving.into();
+        self.sum -= distance;
+        self.squares -= distance.unsigned_abs().pow(2);
+    }
+
+    /// Slots and values between lines.
+    fn odd(&self) -> impl Iterator<Item = (usize, f64)> + Clone {
+        self.odd.iter().flat_map(|odd| odd.iter())
+    }
+
+    /// Count, mean and sum of squared distances from it of the values on lines.
+    fn moments_on_lines(&self) -> (f64, f64, f64) {
+        let count = self.turn.len() - self.odd().count();
+        let (divisor, per_unit) = (count.max(1) as f64, self.grid.per_unit());
+        let total = self.base * count as i64 + self.sum;
+        // Both whole, so their difference, the variance times the square of the count, is exact.
+        let squares = u128::from(self.squares) * count as u128 - u128::from(self.sum.unsigned_abs()).pow(2);
+        let mean = total as f64 / (divisor * per_unit);
+        (count as f64, mean, squares as f64 / (divisor * per_unit * per_unit))
+    }
+}
+
+impl Odd {
+    fn iter(&self) -> impl Iterator<Item = (usize, f64)> + Clone {
+        self.slots.iter().zip(self.values).take(self.len.into()).map(|(&slot, value)| (slot.into(), value))
+    }
+
+    /// Adds a value. There is room for it.
+    fn insert(&mut self, slot: usize, value: f64) {
+        let index = usize::from(self.len);
+        (self.slots[index], self.values[index]) = (slot as u8, value);
+        self.len += 1;
+    }
+
+    /// Whether the value of `slot` was among these; it no longer is.
+    fn remove(&mut self, slot: usize) -> bool {
+        let Some(index) = self.iter().position(|(other, _)| other == slot) else { return false };
+        self.slots.copy_within(index + 1.., index);
+        self.values.copy_within(index + 1.., index);
+        self.len -= 1;
+        let end = usize::from(self.len);
+        (self.slots[end], self.values[end]) = (0, 0.0);
+        true
+    }
+}
+
+impl<K: Line> Ascending for Gridded<K> {
+    fn len(&self) -> usize {
+        self.turn.len()
+    }
+
+    fn at(&self, rank: usize) -> f64 {
+        let odd = self.odd().find(|&(slot, _)| self.keys.rank(slot) == rank);
+        odd.map_or_else(|| self.grid.value(self.base + self.keys.key(rank).into()), |(_, value)| value)
+    }
+
+    /// Exact up to the last rounding as long as all values stand on lines.
+    fn mean_and_std(&self) -> (f64, f64) {
+        let (mut count, mut mean, mut m2) = self.moments_on_lines();
+        for (_, value) in self.odd() {
+            count += 1.0;
+            let distance = value - mean;
+            mean += distance / count;
+            m2 += distance * (value - mean);
+        }
+        (mean, (m2 / count.max(1.0)).sqrt())
+    }
+
+    /// Compares lines where it can. Only where both are as far does rounding decide, as it does in a window of
+    /// floats.
+    fn is_nearer(&self, below: usize, above: usize, median: f64) -> bool {
+        let key = |rank| -> i64 { self.keys.key(rank).into() };
+        let last = self.turn.len().saturating_sub(1);
+        let twice = key(last / 2) + key(last.div_ceil(2));
+        let both = key(below) + key(above);
+        if twice == both || self.odd.is_some() {
+            return median - self.at(below) < self.at(above) - median;
+        }
+        twice < both
+    }
+}
+
+/// What a window on a grid is serialised as: place of the grid, base, the slot that is written next, keys in the
+/// order of slots, and slots and values between lines.
+type Saved = (u8, i64, u8, Vec<i32>, Vec<(u8, f64)>);
+
+impl<K: Line> Serialize for Gridded<K> {
+    /// One to five bytes for each observation, as its distance from the base needs.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let key = |slot| {
+            let key: i64 = self.keys.key(self.keys.rank(slot)).into();
+            key as i32
+        };
+        let keys = (0..self.turn.len()).map(key).collect();
+        let odd = self.odd().map(|(slot, value)| (slot as u8, value)).collect();
+        let saved: Saved = (self.grid.index(), self.base, self.turn.slot() as u8, keys, odd);
+        saved.serialize(to)
+    }
+}
+
+impl<'de, K: Line> Deserialize<'de> for Gridded<K> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let saved = Saved::deserialize(from)?;
+        Self::restore(saved).ok_or_else(|| serde::de::Error::custom("window on a grid contradicts itself"))
+    }
+}
+
+impl<K: Line> Gridded<K> {
+    /// The window that was saved; `None` where learning leads to no such window.
+    fn restore((grid, base, next, keys, odd): Saved) -> Option<Self> {
+        let mut window = Self::new(Grid::nth(grid)?, base);
+        window.turn = Turn::start(next, keys.len())?;
+        if base.unsigned_abs() > LINE_MAX.unsigned_abs() || odd.len() > ODD_MAX {
+            return None;
+        }
+        let start = window.turn.slot();
+        for slot in (start..keys.len()).chain(0..start) {
+            let between = odd.iter().find(|(other, _)| usize::from(*other) == slot);
+            let line = base + i64::from(keys[slot]);
+            let value = between.map_or_else(|| window.grid.value(line), |(_, value)| *value);
+            let fits = value.is_finite() && window.grid.line_below(value) == Some(line) && window.learn(value);
+            fits.then_some(())?;
+        }
+        (window.odd().count() == odd.len()).then_some(window)
+    }
+}
