@@ -1,7 +1,7 @@
 //! A window whose values stand on a grid: lines of the grid as small integers, and what is between lines aside.
 //!
 //! Nothing is lost: what it gives back are the very bits that were learned. With keys of two bytes it
-//! takes 216 bytes, with four 336, where [`Window`](super::window::Window) takes 544. Mean and standard
+//! takes 216 bytes, with four 344, where [`Window`](super::window::Window) takes 544. Mean and standard
 //! deviation are read off sums of integers, which neither drift nor take a pass.
 //!
 //! Up to [`ODD_MAX`] values may stand between lines, such as the edge that is learned in place of an
@@ -47,7 +47,6 @@ pub(super) struct Gridded<K> {
     squares: u64,
     odd: Option<Box<Odd>>,
     keys: Ranked<K>,
-    turn: Turn,
     grid: Grid,
 }
 
@@ -62,8 +61,7 @@ struct Odd {
 impl<K: Line> Gridded<K> {
     /// An empty window around line `base` of `grid`.
     pub(super) fn new(grid: Grid, base: i64) -> Self {
-        let (keys, turn) = (Ranked::default(), Turn::default());
-        Self { base, sum: 0, squares: 0, odd: None, keys, turn, grid }
+        Self { base, sum: 0, squares: 0, odd: None, keys: Ranked::new(Turn::default()), grid }
     }
 
     /// Takes a finite `value` in, and says whether it could: not where it is too far from the base, or between
@@ -77,12 +75,12 @@ impl<K: Line> Gridded<K> {
 
     /// What is known, oldest first.
     pub(super) fn by_age(&self) -> impl Iterator<Item = f64> + Clone {
-        self.turn.by_age().map(|slot| self.at(self.keys.rank(slot)))
+        self.keys.turn().by_age().map(|slot| self.at(self.keys.rank(slot)))
     }
 
     /// Whether the next slot is the first: every 60 observations.
     pub(super) fn begins_anew(&self) -> bool {
-        self.turn.begins_anew()
+        self.keys.turn().begins_anew()
     }
 
     /// Bytes on the heap beside its own.
@@ -93,7 +91,7 @@ impl<K: Line> Gridded<K> {
     fn learn_on_line(&mut self, line: i64) -> bool {
         let distance = line - self.base;
         let Some(key) = K::of(distance) else { return false };
-        let between = self.odd().filter(|&(slot, _)| self.keys.key(self.keys.rank(slot)) == key).count();
+        let between = self.odd().filter(|&(slot, _)| self.keys.in_slot(slot) == key).count();
         let before = self.keys.count_up_to(key) - between;
         self.put(key, before);
         self.sum += distance;
@@ -104,14 +102,14 @@ impl<K: Line> Gridded<K> {
     fn learn_between(&mut self, value: f64) -> bool {
         let line = self.grid.line_below(value).filter(|_| value != 0.0 && self.grid.with(value).is_none());
         let Some(key) = line.and_then(|line| K::of(line - self.base)) else { return false };
-        if self.odd().filter(|&(slot, _)| slot != self.turn.slot()).count() == ODD_MAX {
+        if self.odd().filter(|&(slot, _)| slot != self.keys.turn().slot()).count() == ODD_MAX {
             return false;
         }
         let above = self.odd().filter(|&(slot, other)| {
-            self.keys.key(self.keys.rank(slot)) == key && other > value
+            self.keys.in_slot(slot) == key && other > value
         });
         let before = self.keys.count_up_to(key) - above.count();
-        let slot = self.turn.slot();
+        let slot = self.keys.turn().slot();
         self.put(key, before);
         self.odd.get_or_insert_default().insert(slot, value);
         true
@@ -119,8 +117,8 @@ impl<K: Line> Gridded<K> {
 
     /// Puts `key` after the first `before` ones, and takes what leaves out of the sums.
     fn put(&mut self, key: K, before: usize) {
-        let slot = self.turn.slot();
-        let Some(leaving) = self.keys.put(&mut self.turn, key, before) else { return };
+        let slot = self.keys.turn().slot();
+        let Some(leaving) = self.keys.put(key, before) else { return };
         if let Some(odd) = &mut self.odd
             && odd.remove(slot)
         {
@@ -139,7 +137,7 @@ impl<K: Line> Gridded<K> {
 
     /// Count, mean and sum of squared distances from it of the values on lines.
     fn moments_on_lines(&self) -> (f64, f64, f64) {
-        let count = self.turn.len() - self.odd().count();
+        let count = self.keys.len() - self.odd().count();
         let (divisor, per_unit) = (count.max(1) as f64, self.grid.per_unit());
         let total = self.base * count as i64 + self.sum;
         // Both whole, so their difference, the variance times the square of the count, is exact.
@@ -175,7 +173,7 @@ impl Odd {
 
 impl<K: Line> Ascending for Gridded<K> {
     fn len(&self) -> usize {
-        self.turn.len()
+        self.keys.len()
     }
 
     fn at(&self, rank: usize) -> f64 {
@@ -199,7 +197,7 @@ impl<K: Line> Ascending for Gridded<K> {
     /// floats.
     fn is_nearer(&self, below: usize, above: usize, median: f64) -> bool {
         let key = |rank| -> i64 { self.keys.key(rank).into() };
-        let last = self.turn.len().saturating_sub(1);
+        let last = self.keys.len().saturating_sub(1);
         let twice = key(last / 2) + key(last.div_ceil(2));
         let both = key(below) + key(above);
         if twice == both || self.odd.is_some() {
@@ -217,12 +215,12 @@ impl<K: Line> Serialize for Gridded<K> {
     /// One to five bytes for each observation, as its distance from the base needs.
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let key = |slot| {
-            let key: i64 = self.keys.key(self.keys.rank(slot)).into();
+            let key: i64 = self.keys.in_slot(slot).into();
             key as i32
         };
-        let keys = (0..self.turn.len()).map(key).collect();
+        let keys = (0..self.keys.len()).map(key).collect();
         let odd = self.odd().map(|(slot, value)| (slot as u8, value)).collect();
-        let saved: Saved = (self.grid.index(), self.base, self.turn.slot() as u8, keys, odd);
+        let saved: Saved = (self.grid.index(), self.base, self.keys.turn().slot() as u8, keys, odd);
         saved.serialize(to)
     }
 }
@@ -237,12 +235,12 @@ impl<'de, K: Line> Deserialize<'de> for Gridded<K> {
 impl<K: Line> Gridded<K> {
     /// The window that was saved; `None` where learning leads to no such window.
     fn restore((grid, base, next, keys, odd): Saved) -> Option<Self> {
-        let mut window = Self::new(Grid::nth(grid)?, base);
-        window.turn = Turn::start(next, keys.len())?;
+        let turn = Turn::start(next, keys.len())?;
+        let mut window = Self { keys: Ranked::new(turn), ..Self::new(Grid::nth(grid)?, base) };
         if base.unsigned_abs() > LINE_MAX.unsigned_abs() || odd.len() > ODD_MAX {
             return None;
         }
-        let start = window.turn.slot();
+        let start = turn.slot();
         for slot in (start..keys.len()).chain(0..start) {
             let between = odd.iter().find(|(other, _)| usize::from(*other) == slot);
             let line = base + i64::from(keys[slot]);

@@ -90,20 +90,35 @@ impl Turn {
     }
 }
 
-/// Keys by value, and where each slot's stands.
+/// Keys by value, where each slot's stands, and whose turn it is.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Ranked<K> {
     keys: [K; CAPACITY],
     ranks: [u8; CAPACITY],
-}
-
-impl<K: Key> Default for Ranked<K> {
-    fn default() -> Self {
-        Self { keys: [K::UNKNOWN; CAPACITY], ranks: [UNKNOWN_RANK; CAPACITY] }
-    }
+    turn: Turn,
 }
 
 impl<K: Key> Ranked<K> {
+    /// An empty ring whose turn it is.
+    pub(super) fn new(turn: Turn) -> Self {
+        Self { keys: [K::UNKNOWN; CAPACITY], ranks: [UNKNOWN_RANK; CAPACITY], turn }
+    }
+
+    /// Whose turn it is.
+    pub(super) fn turn(&self) -> Turn {
+        self.turn
+    }
+
+    /// How many keys are known.
+    pub(super) fn len(&self) -> usize {
+        self.turn.len()
+    }
+
+    /// The key in a known slot.
+    pub(super) fn in_slot(&self, slot: usize) -> K {
+        self.keys[self.rank(slot)]
+    }
+
     /// The key of `rank`, 0 for the smallest; [`Key::UNKNOWN`] for one that nobody has. `rank` is below
     /// [`CAPACITY`].
     pub(super) fn key(&self, rank: usize) -> K {
@@ -126,8 +141,8 @@ impl<K: Key> Ranked<K> {
     }
 
     /// Puts `key` in the slot whose turn it is, after the first `before` keys. Returns the key that leaves.
-    pub(super) fn put(&mut self, turn: &mut Turn, key: K, before: usize) -> Option<K> {
-        let (slot, len) = (turn.slot(), turn.len());
+    pub(super) fn put(&mut self, key: K, before: usize) -> Option<K> {
+        let (slot, len) = (self.turn.slot(), self.turn.len());
         let full = len == CAPACITY;
         let from = if full { self.rank(slot) } else { len };
         let leaving = self.keys[from];
@@ -135,7 +150,7 @@ impl<K: Key> Ranked<K> {
         self.move_between(from, to);
         self.keys[to] = key;
         self.ranks[slot] = to as u8;
-        turn.advance();
+        self.turn.advance();
         full.then_some(leaving)
     }
 

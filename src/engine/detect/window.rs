@@ -20,18 +20,23 @@ use super::summary::{self, Ascending, Summary};
 const LANES: usize = 12;
 
 /// The last [`CAPACITY`] observations.
-#[derive(Clone, PartialEq, Default, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Window {
     values: Ranked<f64>,
-    turn: Turn,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { values: Ranked::new(Turn::default()) }
+    }
 }
 
 impl Serialize for Window {
     /// The slot that is written next, then what is known, in the order of slots. 8 bytes for each observation; ranks
     /// follow from the rest.
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let known: Vec<_> = (0..self.len()).map(|slot| self.in_slot(slot)).collect();
-        (self.turn.slot() as u8, known).serialize(to)
+        let known: Vec<_> = (0..self.len()).map(|slot| self.values.in_slot(slot)).collect();
+        (self.values.turn().slot() as u8, known).serialize(to)
     }
 }
 
@@ -46,8 +51,9 @@ impl Window {
     /// The window whose slots hold `known`, and which writes to `next` next; `None` where learning leads to no such
     /// window.
     fn of(next: u8, known: &[f64]) -> Option<Self> {
-        let mut window = Self { turn: Turn::start(next, known.len())?, ..Self::default() };
-        let (newest, oldest) = known.split_at(window.turn.slot());
+        let turn = Turn::start(next, known.len())?;
+        let mut window = Self { values: Ranked::new(turn) };
+        let (newest, oldest) = known.split_at(turn.slot());
         for &value in oldest.iter().chain(newest) {
             value.is_finite().then(|| window.learn(value))?;
         }
@@ -65,7 +71,7 @@ impl Window {
     pub fn learn(&mut self, value: f64) {
         debug_assert!(value.is_finite(), "transform keeps {value} away from detectors");
         let before = self.values.count_up_to(value);
-        self.values.put(&mut self.turn, value, before);
+        self.values.put(value, before);
     }
 
     /// Moves every observation by `distance`, unless one would not be finite: a new level was accepted.
@@ -79,7 +85,7 @@ impl Window {
 
     /// How many observations are known, at most [`CAPACITY`].
     pub fn len(&self) -> usize {
-        self.turn.len()
+        self.values.len()
     }
 
     /// Whether nothing was learned yet.
@@ -125,22 +131,18 @@ impl Window {
 
     /// What is known, oldest first.
     pub(super) fn by_age(&self) -> impl Iterator<Item = f64> + Clone {
-        self.turn.by_age().map(|slot| self.in_slot(slot))
+        self.values.turn().by_age().map(|slot| self.values.in_slot(slot))
     }
 
     /// Whether the next slot is the first: every [`CAPACITY`] observations.
     pub(super) fn begins_anew(&self) -> bool {
-        self.turn.begins_anew()
-    }
-
-    fn in_slot(&self, slot: usize) -> f64 {
-        self.values.key(self.values.rank(slot))
+        self.values.turn().begins_anew()
     }
 }
 
 impl Ascending for Window {
     fn len(&self) -> usize {
-        self.turn.len()
+        self.values.len()
     }
 
     fn at(&self, rank: usize) -> f64 {
