@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::grid::{Grid, LINE_MAX};
 use super::ranked::{Key, Ranked, Turn};
-use super::summary::Ascending;
+use super::summary::{self, Ascending};
 
 /// So many values may stand between lines.
 pub(super) const ODD_MAX: usize = 7;
@@ -135,19 +135,27 @@ impl<K: Line> Gridded<K> {
         self.odd.iter().flat_map(|odd| odd.iter())
     }
 
-    /// Count, mean and sum of squared distances from it of the values on lines.
-    fn moments_on_lines(&self) -> (f64, f64, f64) {
-        let count = self.keys.len() - self.odd().count();
-        let (divisor, per_unit) = (count.max(1) as f64, self.grid.per_unit());
-        let total = self.base * count as i64 + self.sum;
-        // Both whole, so their difference, the variance times the square of the count, is exact.
+    /// Sum of squared distances of the keys of `count` values on lines from their mean, times `count`. Both terms are
+    /// whole, so it is exact up to the last rounding.
+    fn squares_around_mean(&self, count: usize) -> f64 {
         let squares = u128::from(self.squares) * count as u128 - u128::from(self.sum.unsigned_abs()).pow(2);
-        let mean = total as f64 / (divisor * per_unit);
-        (count as f64, mean, squares as f64 / (divisor * per_unit * per_unit))
+        i64::try_from(squares).map_or(squares as f64, |squares| squares as f64)
     }
 }
 
 impl Odd {
+    /// Mean and standard deviation of these and of `count` others, with that mean and sum of squared distances.
+    #[cold]
+    fn join(&self, mut count: f64, mut mean: f64, mut squares: f64) -> (f64, f64) {
+        for (_, value) in self.iter() {
+            count += 1.0;
+            let distance = value - mean;
+            mean += distance / count;
+            squares += distance * (value - mean);
+        }
+        (mean, (squares / count).sqrt())
+    }
+
     fn iter(&self) -> impl Iterator<Item = (usize, f64)> + Clone {
         self.slots.iter().zip(self.values).take(self.len.into()).map(|(&slot, value)| (slot.into(), value))
     }
@@ -177,33 +185,32 @@ impl<K: Line> Ascending for Gridded<K> {
     }
 
     fn at(&self, rank: usize) -> f64 {
-        let odd = self.odd().find(|&(slot, _)| self.keys.rank(slot) == rank);
-        odd.map_or_else(|| self.grid.value(self.base + self.keys.key(rank).into()), |(_, value)| value)
+        if let Some(odd) = &self.odd
+            && let Some((_, value)) = odd.iter().find(|&(slot, _)| self.keys.rank(slot) == rank)
+        {
+            return value;
+        }
+        self.grid.value(self.base + self.keys.key(rank).into())
     }
 
     /// Exact up to the last rounding as long as all values stand on lines.
     fn mean_and_std(&self) -> (f64, f64) {
-        let (mut count, mut mean, mut m2) = self.moments_on_lines();
-        for (_, value) in self.odd() {
-            count += 1.0;
-            let distance = value - mean;
-            mean += distance / count;
-            m2 += distance * (value - mean);
+        let count = self.keys.len() - self.odd.as_ref().map_or(0, |odd| usize::from(odd.len));
+        let (scale, squares) = (count.max(1) as f64 * self.grid.per_unit(), self.squares_around_mean(count));
+        let mean = (self.base * count as i64 + self.sum) as f64 / scale;
+        match &self.odd {
+            None => (mean, squares.sqrt() / scale),
+            Some(odd) => odd.join(count as f64, mean, squares / scale / self.grid.per_unit()),
         }
-        (mean, (m2 / count.max(1.0)).sqrt())
     }
 
-    /// Compares lines where it can. Only where both are as far does rounding decide, as it does in a window of
-    /// floats.
-    fn is_nearer(&self, below: usize, above: usize, median: f64) -> bool {
+    /// By lines, half of the distance between two being enough to tell them apart; between lines, this is not
+    /// known.
+    fn guess_below(&self) -> Option<usize> {
         let key = |rank| -> i64 { self.keys.key(rank).into() };
-        let last = self.keys.len().saturating_sub(1);
+        let last = self.keys.len().checked_sub(1).filter(|_| self.odd.is_none())?;
         let twice = key(last / 2) + key(last.div_ceil(2));
-        let both = key(below) + key(above);
-        if twice == both || self.odd.is_some() {
-            return median - self.at(below) < self.at(above) - median;
-        }
-        twice < both
+        Some(summary::search(last + 1, |below, above| twice < key(below) + key(above)))
     }
 }
 

@@ -34,13 +34,14 @@ pub(super) trait Ascending {
     /// Mean and standard deviation of the population; both 0 when empty, not finite where sums overflow.
     fn mean_and_std(&self) -> (f64, f64);
 
-    /// Whether the observation of rank `below`, at most the `median`, is nearer to it than that of rank `above`,
-    /// at least the median.
-    fn is_nearer(&self, below: usize, above: usize, median: f64) -> bool {
-        median - self.at(below) < self.at(above) - median
+    /// How many of the half that is nearest to the `median` lie before it in rank, where that is known without asking
+    /// for observations: a guess, and cheap.
+    fn guess_below(&self) -> Option<usize> {
+        None
     }
 
     /// All that methods ask for; `None` below [`MIN_OBSERVATIONS`].
+    #[inline]
     fn summary(&self) -> Option<Summary> {
         if self.len() < MIN_OBSERVATIONS {
             return None;
@@ -80,31 +81,47 @@ pub(super) fn median(known: &(impl Ascending + ?Sized)) -> Option<f64> {
 /// Median of the absolute deviations of `known` from its `median`; `None` when empty.
 ///
 /// Deviations grow on both sides of the median, so their median is found where the nearest half of
-/// all observations ends: a search of five steps over how many of them lie below.
+/// all observations ends.
 pub(super) fn mad(known: &(impl Ascending + ?Sized), median: f64) -> Option<f64> {
-    let len = known.len();
-    let last = len.checked_sub(1)?;
-    let (lefts, nearest) = (len / 2, last / 2 + 1);
-    let (mut taken, mut most) = (0, lefts);
+    let last = known.len().checked_sub(1)?;
+    let guess = known.guess_below().map(|below| around_end(known, median, below));
+    // Rounding may have put deviations that are equal but for it in another order.
+    let (low, high) = match guess {
+        Some((low, high)) if low <= high => (low, high),
+        _ => around_end(known, median, search(known.len(), |below, above| {
+            median - known.at(below) < known.at(above) - median
+        })),
+    };
+    Some(if last % 2 == 0 { low } else { f64::midpoint(low, high) })
+}
+
+/// How many of the nearest half of `len` observations lie before the median in rank: a search of five steps.
+/// `is_nearer` compares an observation before the median with one after it, by rank.
+pub(super) fn search(len: usize, is_nearer: impl Fn(usize, usize) -> bool) -> usize {
+    let (before, nearest) = (len / 2, len.div_ceil(2));
+    let (mut taken, mut most) = (0, before);
     while taken < most {
         let middle = (taken + most) / 2;
-        let nearer = known.is_nearer(lefts - middle - 1, lefts + nearest - middle - 1, median);
-        (taken, most) = if nearer { (middle + 1, most) } else { (taken, middle) };
+        let nearer = is_nearer(before - middle - 1, before + nearest - middle - 1);
+        taken = if nearer { middle + 1 } else { taken };
+        most = if nearer { most } else { middle };
     }
-    let left = |count: usize| match lefts.checked_sub(count) {
-        Some(rank) if count > 0 => median - known.at(rank),
-        Some(_) => 0.0,
-        None => f64::INFINITY,
+    taken
+}
+
+/// The greatest deviation within the nearest half of `known`, and the smallest outside of it, where `taken` of that
+/// half lie before the `median` in rank.
+fn around_end(known: &(impl Ascending + ?Sized), median: f64, taken: usize) -> (f64, f64) {
+    let len = known.len();
+    let (first, end) = (len / 2 - taken, len / 2 + len.div_ceil(2) - taken);
+    let below = |rank| median - known.at(rank);
+    let above = |rank| known.at(rank) - median;
+    let low = match (taken, end - len / 2) {
+        (0, _) => above(end - 1),
+        (_, 0) => below(first),
+        _ => below(first).max(above(end - 1)),
     };
-    let right = |count: usize| match lefts + count {
-        _ if count == 0 => 0.0,
-        end if end > len => f64::INFINITY,
-        end => known.at(end - 1) - median,
-    };
-    let low = left(taken).max(right(nearest - taken));
-    if last % 2 == 0 {
-        return Some(low);
-    }
-    let high = left(taken + 1).min(right(nearest - taken + 1));
-    Some(f64::midpoint(low, high))
+    let left = if first > 0 { below(first - 1) } else { f64::INFINITY };
+    let right = if end < len { above(end) } else { f64::INFINITY };
+    (low, left.min(right))
 }
