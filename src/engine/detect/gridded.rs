@@ -10,8 +10,8 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::grid::{Grid, LINE_MAX};
-use super::ranked::{Key, Ranked, Turn};
-use super::summary::{self, Ascending};
+use super::ranked::{CAPACITY, Key, Ranked, Turn};
+use super::summary::{self, Ascending, Summary};
 
 /// So many values may stand between lines.
 pub(super) const ODD_MAX: usize = 7;
@@ -83,6 +83,17 @@ impl<K: Line> Gridded<K> {
         self.keys.turn().begins_anew()
     }
 
+    /// All that methods ask for; `None` below [`MIN_OBSERVATIONS`](summary::MIN_OBSERVATIONS).
+    pub(super) fn summary(&self) -> Option<Summary> {
+        let lines = |len| Lines { window: self, len, per_unit: self.grid.per_unit() };
+        match (&self.odd, self.keys.len()) {
+            (None, CAPACITY) => summary::summary(&lines(CAPACITY)),
+            (None, len) => summary::summary(&lines(len)),
+            (Some(odd), CAPACITY) => summary::summary(&Mixed::new(lines(CAPACITY), odd)),
+            (Some(odd), len) => summary::summary(&Mixed::new(lines(len), odd)),
+        }
+    }
+
     /// Bytes on the heap beside its own.
     pub(super) fn heap_bytes(&self) -> usize {
         self.odd.as_ref().map_or(0, |_| size_of::<Odd>())
@@ -139,13 +150,12 @@ impl<K: Line> Gridded<K> {
     /// whole, so it is exact up to the last rounding.
     fn squares_around_mean(&self, count: usize) -> f64 {
         let squares = u128::from(self.squares) * count as u128 - u128::from(self.sum.unsigned_abs()).pow(2);
-        i64::try_from(squares).map_or(squares as f64, |squares| squares as f64)
+        i64::try_from(squares).map_or_else(|_| squares as f64, |squares| squares as f64)
     }
 }
 
 impl Odd {
     /// Mean and standard deviation of these and of `count` others, with that mean and sum of squared distances.
-    #[cold]
     fn join(&self, mut count: f64, mut mean: f64, mut squares: f64) -> (f64, f64) {
         for (_, value) in self.iter() {
             count += 1.0;
@@ -153,7 +163,7 @@ impl Odd {
             mean += distance / count;
             squares += distance * (value - mean);
         }
-        (mean, (squares / count).sqrt())
+        (mean, (squares / count.max(1.0)).sqrt())
     }
 
     fn iter(&self) -> impl Iterator<Item = (usize, f64)> + Clone {
@@ -185,32 +195,104 @@ impl<K: Line> Ascending for Gridded<K> {
     }
 
     fn at(&self, rank: usize) -> f64 {
-        if let Some(odd) = &self.odd
-            && let Some((_, value)) = odd.iter().find(|&(slot, _)| self.keys.rank(slot) == rank)
-        {
-            return value;
-        }
-        self.grid.value(self.base + self.keys.key(rank).into())
+        let odd = self.odd().find(|&(slot, _)| self.keys.rank(slot) == rank);
+        odd.map_or_else(|| self.grid.value(self.base + self.keys.key(rank).into()), |(_, value)| value)
     }
 
-    /// Exact up to the last rounding as long as all values stand on lines.
     fn mean_and_std(&self) -> (f64, f64) {
-        let count = self.keys.len() - self.odd.as_ref().map_or(0, |odd| usize::from(odd.len));
-        let (scale, squares) = (count.max(1) as f64 * self.grid.per_unit(), self.squares_around_mean(count));
-        let mean = (self.base * count as i64 + self.sum) as f64 / scale;
+        let len = self.keys.len();
+        let lines = Lines { window: self, len, per_unit: self.grid.per_unit() };
         match &self.odd {
-            None => (mean, squares.sqrt() / scale),
-            Some(odd) => odd.join(count as f64, mean, squares / scale / self.grid.per_unit()),
+            None => Lines { len: len.max(1), ..lines }.mean_and_std(),
+            Some(odd) => Mixed::new(lines, odd).mean_and_std(),
         }
     }
+}
 
-    /// By lines, half of the distance between two being enough to tell them apart; between lines, this is not
-    /// known.
+/// So many observations as stand all on lines, or are taken to.
+struct Lines<'a, K> {
+    window: &'a Gridded<K>,
+    len: usize,
+    per_unit: f64,
+}
+
+impl<K: Line> Lines<'_, K> {
+    fn key(&self, rank: usize) -> i64 {
+        self.window.keys.key(rank).into()
+    }
+}
+
+impl<K: Line> Ascending for Lines<'_, K> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    fn at(&self, rank: usize) -> f64 {
+        (self.window.base + self.key(rank)) as f64 / self.per_unit
+    }
+
+    #[inline(always)]
+    fn mean_and_std(&self) -> (f64, f64) {
+        let scale = self.len as f64 * self.per_unit;
+        let mean = (self.window.base * self.len as i64 + self.window.sum) as f64 / scale;
+        (mean, self.window.squares_around_mean(self.len).sqrt() / scale)
+    }
+
+    /// Half of the distance between two lines tells deviations apart; where they are equal, rounding may not.
+    #[inline(always)]
     fn guess_below(&self) -> Option<usize> {
-        let key = |rank| -> i64 { self.keys.key(rank).into() };
-        let last = self.keys.len().checked_sub(1).filter(|_| self.odd.is_none())?;
-        let twice = key(last / 2) + key(last.div_ceil(2));
-        Some(summary::search(last + 1, |below, above| twice < key(below) + key(above)))
+        let last = self.len - 1;
+        let twice = self.key(last / 2) + self.key(last.div_ceil(2));
+        Some(summary::search(self.len, |below, above| twice < self.key(below) + self.key(above)))
+    }
+}
+
+/// Observations of which some stand between lines.
+struct Mixed<'a, K> {
+    lines: Lines<'a, K>,
+    odd: &'a Odd,
+    /// A bit for each rank of a value between lines.
+    ranks: u64,
+}
+
+impl<'a, K: Line> Mixed<'a, K> {
+    fn new(lines: Lines<'a, K>, odd: &'a Odd) -> Self {
+        let ranks = odd.iter().fold(0, |ranks, (slot, _)| ranks | 1 << lines.window.keys.rank(slot));
+        Self { lines, odd, ranks }
+    }
+
+    #[cold]
+    fn between(&self, rank: usize) -> f64 {
+        let found = self.odd.iter().find(|&(slot, _)| self.lines.window.keys.rank(slot) == rank);
+        found.expect("a rank between lines has a value").1
+    }
+}
+
+impl<K: Line> Ascending for Mixed<'_, K> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.lines.len
+    }
+
+    #[inline(always)]
+    fn at(&self, rank: usize) -> f64 {
+        if self.ranks >> rank & 1 == 0 { self.lines.at(rank) } else { self.between(rank) }
+    }
+
+    #[inline(always)]
+    fn mean_and_std(&self) -> (f64, f64) {
+        let len = self.lines.len - usize::from(self.odd.len);
+        let Lines { window, per_unit, .. } = self.lines;
+        let (mean, std) = Lines { window, per_unit, len: len.max(1) }.mean_and_std();
+        self.odd.join(len as f64, mean, std * std * len as f64)
+    }
+
+    /// By the lines below.
+    #[inline(always)]
+    fn guess_below(&self) -> Option<usize> {
+        self.lines.guess_below()
     }
 }
 

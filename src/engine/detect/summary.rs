@@ -1,4 +1,7 @@
 //! What methods ask of a window: mean, quartiles and deviations, computed once for all of them.
+//!
+//! These are inlined where the number of observations is known to be all that a window keeps, as it is nearly
+//! always: then ranks are constants, and the search is a straight line of code.
 
 /// Fewer observations than this are not judged by.
 ///
@@ -40,23 +43,18 @@ pub(super) trait Ascending {
         None
     }
 
-    /// All that methods ask for; `None` below [`MIN_OBSERVATIONS`].
-    #[inline]
-    fn summary(&self) -> Option<Summary> {
-        if self.len() < MIN_OBSERVATIONS {
-            return None;
-        }
-        let (mean, std) = self.mean_and_std();
-        let median = median(self)?;
-        Some(Summary {
-            mean,
-            std,
-            q1: quantile(self, 0.25)?,
-            median,
-            q3: quantile(self, 0.75)?,
-            mad: mad(self, median)?,
-        })
+}
+
+/// All that methods ask for of `known`; `None` below [`MIN_OBSERVATIONS`].
+#[inline(always)]
+pub(super) fn summary(known: &impl Ascending) -> Option<Summary> {
+    if known.len() < MIN_OBSERVATIONS {
+        return None;
     }
+    let (mean, std) = known.mean_and_std();
+    let median = median(known)?;
+    let (q1, q3) = (quantile(known, 0.25)?, quantile(known, 0.75)?);
+    Some(Summary { mean, std, q1, median, q3, mad: mad(known, median)? })
 }
 
 /// The `q`-quantile of `known`, `q` in [0, 1], interpolated linearly between the two nearest ranks; `None`
@@ -64,6 +62,7 @@ pub(super) trait Ascending {
 ///
 /// Type 7 of R. J. Hyndman and Y. Fan, "Sample Quantiles in Statistical Packages", The American
 /// Statistician 50(4), 1996.
+#[inline(always)]
 pub(super) fn quantile(known: &(impl Ascending + ?Sized), q: f64) -> Option<f64> {
     let last = known.len().checked_sub(1)?;
     let position = q.clamp(0.0, 1.0) * last as f64;
@@ -73,6 +72,7 @@ pub(super) fn quantile(known: &(impl Ascending + ?Sized), q: f64) -> Option<f64>
 }
 
 /// The middle value of `known`, or the mean of the two middle ones; `None` when empty.
+#[inline(always)]
 pub(super) fn median(known: &(impl Ascending + ?Sized)) -> Option<f64> {
     let last = known.len().checked_sub(1)?;
     Some(f64::midpoint(known.at(last / 2), known.at(last.div_ceil(2))))
@@ -82,6 +82,7 @@ pub(super) fn median(known: &(impl Ascending + ?Sized)) -> Option<f64> {
 ///
 /// Deviations grow on both sides of the median, so their median is found where the nearest half of
 /// all observations ends.
+#[inline(always)]
 pub(super) fn mad(known: &(impl Ascending + ?Sized), median: f64) -> Option<f64> {
     let last = known.len().checked_sub(1)?;
     let guess = known.guess_below().map(|below| around_end(known, median, below));
@@ -97,6 +98,7 @@ pub(super) fn mad(known: &(impl Ascending + ?Sized), median: f64) -> Option<f64>
 
 /// How many of the nearest half of `len` observations lie before the median in rank: a search of five steps.
 /// `is_nearer` compares an observation before the median with one after it, by rank.
+#[inline(always)]
 pub(super) fn search(len: usize, is_nearer: impl Fn(usize, usize) -> bool) -> usize {
     let (before, nearest) = (len / 2, len.div_ceil(2));
     let (mut taken, mut most) = (0, before);
@@ -111,6 +113,7 @@ pub(super) fn search(len: usize, is_nearer: impl Fn(usize, usize) -> bool) -> us
 
 /// The greatest deviation within the nearest half of `known`, and the smallest outside of it, where `taken` of that
 /// half lie before the `median` in rank.
+#[inline(always)]
 fn around_end(known: &(impl Ascending + ?Sized), median: f64, taken: usize) -> (f64, f64) {
     let len = known.len();
     let (first, end) = (len / 2 - taken, len / 2 + len.div_ceil(2) - taken);

@@ -126,7 +126,10 @@ impl Window {
 
     /// All that methods ask for; `None` below [`MIN_OBSERVATIONS`].
     pub fn summary(&self) -> Option<Summary> {
-        Ascending::summary(self)
+        match self.len() {
+            CAPACITY => summary::summary(&Known { window: self, len: CAPACITY }),
+            len => summary::summary(&Known { window: self, len }),
+        }
     }
 
     /// What is known, oldest first.
@@ -137,6 +140,29 @@ impl Window {
     /// Whether the next slot is the first: every [`CAPACITY`] observations.
     pub(super) fn begins_anew(&self) -> bool {
         self.values.turn().begins_anew()
+    }
+}
+
+/// So many observations as are known.
+struct Known<'a> {
+    window: &'a Window,
+    len: usize,
+}
+
+impl Ascending for Known<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    fn at(&self, rank: usize) -> f64 {
+        self.window.values.key(rank)
+    }
+
+    #[inline(always)]
+    fn mean_and_std(&self) -> (f64, f64) {
+        self.window.mean_and_std()
     }
 }
 
