@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::baseline::HourOfWeek;
 use super::decide::Votes;
-use super::detect::window::{MIN_OBSERVATIONS, Window};
+use super::detect::short_memory::ShortMemory;
+use super::detect::summary::MIN_OBSERVATIONS;
 use super::detect::zscore::ZScore;
 use super::detect::{Band, Detector, DetectorKind, Verdict, iqr, mad, rolling_zscore, static_limits};
 use super::monitor::Monitor;
@@ -26,7 +27,7 @@ const CONSTANT_WIDTH: f64 = 0.01;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bank {
     zscore: Option<ZScore>,
-    window: Option<Box<Window>>,
+    window: Option<ShortMemory>,
     baseline: Option<Box<HourOfWeek>>,
 }
 
@@ -36,7 +37,7 @@ impl Bank {
         let [zscore, window, baseline] = rooms(monitor);
         Self {
             zscore: zscore.then(ZScore::default),
-            window: window.then(Box::default),
+            window: window.then(ShortMemory::default),
             baseline: baseline.then(Box::default),
         }
     }
@@ -49,13 +50,14 @@ impl Bank {
     /// Asks every method of `monitor`.
     pub fn score(&self, sample: Sample, monitor: &Monitor) -> Votes {
         let mut votes = Votes::default();
+        let window = self.window.as_ref().and_then(ShortMemory::summary);
+        let window = window.as_ref();
         for &kind in &monitor.detectors {
-            let window = self.window.as_deref();
             let verdict = match kind {
                 DetectorKind::ZScore => self.zscore.as_ref().and_then(|it| it.score(sample)),
-                DetectorKind::RollingZScore => window.and_then(|it| rolling_zscore::score(it, sample.value)),
-                DetectorKind::Mad => window.and_then(|it| mad::score(it, sample.value)),
-                DetectorKind::Iqr => window.and_then(|it| iqr::score(it, sample.value)),
+                DetectorKind::RollingZScore => window.and_then(|it| rolling_zscore::judge(it, sample.value)),
+                DetectorKind::Mad => window.and_then(|it| mad::judge(it, sample.value)),
+                DetectorKind::Iqr => window.and_then(|it| iqr::judge(it, sample.value)),
                 DetectorKind::Baseline => self.baseline.as_ref().and_then(|it| it.score(sample)),
                 DetectorKind::Static => static_limits::score(monitor.static_limits, sample.value),
             };
@@ -75,7 +77,7 @@ impl Bank {
             return Some((DetectorKind::ZScore, zscore.constant(MIN_OBSERVATIONS)?));
         }
         let window = self.window.as_ref().filter(|window| window.len() >= MIN_OBSERVATIONS)?;
-        let (low, high) = (window.quantile(0.0)?, window.quantile(1.0)?);
+        let (low, high) = window.extremes()?;
         let windowed = [DetectorKind::RollingZScore, DetectorKind::Mad, DetectorKind::Iqr];
         let kind = monitor.detectors.iter().find(|kind| windowed.contains(kind))?;
         (low == high).then_some((*kind, low))
@@ -120,7 +122,7 @@ impl Bank {
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.window.as_ref().map_or(0, |_| size_of::<Window>())
+        self.window.as_ref().map_or(0, ShortMemory::heap_bytes)
             + self.baseline.as_ref().map_or(0, |it| size_of::<HourOfWeek>() + it.heap_bytes())
     }
 }

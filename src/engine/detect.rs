@@ -5,11 +5,16 @@
 //! Threshold, direction and protection from anomalies are not in here; they are decided once, for all
 //! methods, in `decide`.
 
+mod grid;
+mod gridded;
 pub mod iqr;
 pub mod mad;
 pub mod moments;
+mod ranked;
 pub mod rolling_zscore;
+pub mod short_memory;
 pub mod static_limits;
+pub mod summary;
 pub mod window;
 pub mod zscore;
 

@@ -1,6 +1,8 @@
 //! What every detector promises, whatever it is fed.
 
 use promantis::engine::baseline::HourOfWeek;
+use promantis::engine::detect::short_memory::ShortMemory;
+use promantis::engine::detect::summary::Summary;
 use promantis::engine::detect::window::Window;
 use promantis::engine::detect::zscore::ZScore;
 use promantis::engine::detect::{Detector, Verdict, iqr, mad, rolling_zscore};
@@ -64,6 +66,52 @@ fn any_values(most: usize) -> impl Strategy<Value = Vec<f64>> {
         prop::sample::select(vec![0.0, -0.0, 1.0, 0.1, 1e300])
     ];
     prop::collection::vec(value, 0..most)
+}
+
+/// What signals are made of, one kind after the other and mixed: counts, decimals, rates of counts, bytes, steps far
+/// away, learned edges, and anything.
+fn signals(most: usize) -> impl Strategy<Value = Vec<f64>> {
+    let far = prop::sample::select(vec![0.0, 40_000.0, 3e9, 1e13, 1e17]);
+    let value = prop_oneof![
+        (-20..20i32).prop_map(f64::from),
+        (0..10_000i32).prop_map(|cents| f64::from(cents) / 100.0),
+        (0..200i32).prop_map(|count| f64::from(count) / 15.0),
+        (0..1 << 22).prop_map(|pages: i32| f64::from(pages) * 4096.0),
+        (far, -100..100i32).prop_map(|(far, near)| far + f64::from(near)),
+        -1e3..1e3f64,
+        prop::sample::select(vec![0.0, -0.0, 5.0, 0.1, f64::MAX]),
+    ];
+    let kind = prop_oneof![
+        (-9..9i32, 1..150usize).prop_map(|(value, count)| vec![f64::from(value); count]),
+        (0..300i32, 1..150usize).prop_map(|(from, count)| {
+            (0..count).map(|step| f64::from(from + step as i32 * 37 % 101) / 15.0).collect()
+        }),
+        (-50_000..50_000i32, -900..900i32, 1..150usize).prop_map(|(from, slope, count)| {
+            (0..count).map(|step| f64::from(from + slope * step as i32) / 10.0).collect()
+        }),
+        prop::collection::vec(value, 1..20),
+    ];
+    prop::collection::vec(kind, 1..most).prop_map(|kinds| kinds.concat())
+}
+
+/// Both know the same: ranks to the last bit, and sums to the rounding of a sum of floats.
+fn same_window(memory: &ShortMemory, window: &Window) -> Result<(), TestCaseError> {
+    prop_assert_eq!(memory.len(), window.len());
+    for step in 0..=8 {
+        let q = f64::from(step) / 8.0;
+        prop_assert_eq!(memory.quantile(q).map(f64::to_bits), window.quantile(q).map(f64::to_bits), "{}", q);
+    }
+    let (Some(one), Some(other)) = (memory.summary(), window.summary()) else {
+        prop_assert_eq!(memory.summary(), window.summary());
+        return Ok(());
+    };
+    let ranked = |it: &Summary| [it.q1, it.median, it.q3, it.mad].map(f64::to_bits);
+    prop_assert_eq!(ranked(&one), ranked(&other), "{:?} {:?}", one, other);
+    let size = window.quantile(0.0).unwrap().abs().max(window.quantile(1.0).unwrap().abs());
+    let same = |one: f64, other: f64| one == other || (one - other).abs() <= 1e-14 * size;
+    prop_assert!(same(one.mean, other.mean), "{:?} {:?}", one, other);
+    prop_assert!(same(one.std, other.std) || !other.std.is_finite(), "{:?} {:?}", one, other);
+    Ok(())
 }
 
 fn near(one: f64, other: f64, scale: f64) -> bool {
@@ -188,6 +236,31 @@ proptest! {
         let band = mad::score(&window, 15.0).unwrap().band;
         prop_assert!((10.0..=20.0).contains(&band.expected));
         prop_assert!(band.upper - band.expected <= 3.5 / 0.6745 * 10.0);
+    }
+
+    /// Whatever form a signal's memory takes, it knows what a window of floats knows, at every step, also when it is
+    /// written and read back.
+    #[test]
+    fn a_memory_knows_what_a_window_of_floats_knows(
+        values in signals(8),
+        shifts in prop::collection::vec((0..600usize, prop_oneof![Just(0.25), Just(-7.0), -1e3..1e3f64]), 0..3),
+    ) {
+        let (mut memory, mut window) = (ShortMemory::default(), Window::default());
+        for (index, &value) in values.iter().enumerate() {
+            for &(_, distance) in shifts.iter().filter(|(at, _)| *at == index) {
+                memory.shift(distance);
+                window.shift(distance);
+            }
+            memory.learn(value);
+            window.learn(value);
+            same_window(&memory, &window)?;
+            if index % 16 == 0 {
+                let read: ShortMemory = postcard::from_bytes(&postcard::to_allocvec(&memory).unwrap()).unwrap();
+                prop_assert_eq!(&read, &memory);
+                prop_assert_eq!(read.summary(), memory.summary());
+                memory = read;
+            }
+        }
     }
 
     /// A line moves with a constant added to its values, and neither its slope nor its band's width does.

@@ -6,7 +6,8 @@
 //! to Q3 + 1.5 IQR.
 
 use super::moments::spread;
-use super::window::{MIN_OBSERVATIONS, Window};
+use super::summary::Summary;
+use super::window::Window;
 use super::{Band, Verdict};
 
 /// How many interquartile ranges beyond a quartile the edge of normal lies.
@@ -14,14 +15,16 @@ pub const FENCE: f64 = 1.5;
 
 /// The verdict of `window` on `value`, which it has not learned yet: the median is expected.
 ///
-/// `None` below [`MIN_OBSERVATIONS`], and while both quartiles are equal.
+/// `None` below [`MIN_OBSERVATIONS`](super::summary::MIN_OBSERVATIONS), and while both quartiles are equal.
 pub fn score(window: &Window, value: f64) -> Option<Verdict> {
-    if window.len() < MIN_OBSERVATIONS {
-        return None;
-    }
-    let (q1, q3) = (window.quantile(0.25)?, window.quantile(0.75)?);
+    judge(&window.summary()?, value)
+}
+
+/// The verdict on `value` of the window whose `summary` it is. `None` while both quartiles are equal.
+pub fn judge(summary: &Summary, value: f64) -> Option<Verdict> {
+    let &Summary { q1, median, q3, .. } = summary;
     let reach = FENCE * spread(q3 - q1, q1.abs().max(q3.abs()))?;
-    let band = Band { expected: window.median()?, lower: q1 - reach, upper: q3 + reach };
+    let band = Band { expected: median, lower: q1 - reach, upper: q3 + reach };
     (band.lower.is_finite() && band.upper.is_finite()).then(|| Verdict::of(value, band))
 }
 

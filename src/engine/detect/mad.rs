@@ -7,7 +7,8 @@
 //! Outliers", ASQC, 1993: normal is |0.6745 (x − median) / MAD| up to 3.5.
 
 use super::moments::spread;
-use super::window::{MIN_OBSERVATIONS, Window};
+use super::summary::Summary;
+use super::window::Window;
 use super::{Band, Verdict};
 
 /// Makes the median absolute deviation of normal noise comparable with its standard deviation: the
@@ -19,14 +20,15 @@ pub const THRESHOLD: f64 = 3.5;
 
 /// The verdict of `window` on `value`, which it has not learned yet.
 ///
-/// `None` below [`MIN_OBSERVATIONS`], and while the deviation is zero.
+/// `None` below [`MIN_OBSERVATIONS`](super::summary::MIN_OBSERVATIONS), and while the deviation is zero.
 pub fn score(window: &Window, value: f64) -> Option<Verdict> {
-    if window.len() < MIN_OBSERVATIONS {
-        return None;
-    }
-    let median = window.median()?;
-    let mad = spread(window.mad(median)?, median)?;
-    let band = Band::around(median, THRESHOLD * mad / CONSISTENCY)?;
+    judge(&window.summary()?, value)
+}
+
+/// The verdict on `value` of the window whose `summary` it is. `None` while the deviation is zero.
+pub fn judge(summary: &Summary, value: f64) -> Option<Verdict> {
+    let mad = spread(summary.mad, summary.median)?;
+    let band = Band::around(summary.median, THRESHOLD * mad / CONSISTENCY)?;
     Some(Verdict::of(value, band))
 }
 

@@ -5,18 +5,20 @@
 //! [`Window`]. Normal is within three standard deviations.
 
 use super::moments::{SIGMAS, spread};
-use super::window::{MIN_OBSERVATIONS, Window};
+use super::summary::Summary;
+use super::window::Window;
 use super::{Band, Verdict};
 
 /// The verdict of `window` on `value`, which it has not learned yet.
 ///
-/// `None` below [`MIN_OBSERVATIONS`], and while all of them are equal.
+/// `None` below [`MIN_OBSERVATIONS`](super::summary::MIN_OBSERVATIONS), and while all of them are equal.
 pub fn score(window: &Window, value: f64) -> Option<Verdict> {
-    if window.len() < MIN_OBSERVATIONS {
-        return None;
-    }
-    let (mean, std) = window.mean_and_std();
-    let band = Band::around(mean, SIGMAS * spread(std, mean)?)?;
+    judge(&window.summary()?, value)
+}
+
+/// The verdict on `value` of the window whose `summary` it is. `None` while all observations are equal.
+pub fn judge(summary: &Summary, value: f64) -> Option<Verdict> {
+    let band = Band::around(summary.mean, SIGMAS * spread(summary.std, summary.mean)?)?;
     Some(Verdict::of(value, band))
 }
 

@@ -1,28 +1,20 @@
 //! The last 60 observations of a signal, and their exact mean, quantiles and deviations.
 //!
-//! Rolling z-score, MAD and IQR share one. 544 bytes per signal, none of them allocated later. Beside
-//! the ring stands the order of its slots by value, one byte each, so that a quantile is read off and
-//! never sorted for. To learn costs two counts over the ring and one move of at most 59 bytes.
+//! Rolling z-score, MAD and IQR share one. 544 bytes per signal, none of them allocated later. Values stand
+//! in ascending order, beside them the rank of each slot of the ring, one byte each, so that a quantile is
+//! read off and never sorted for; see [`ranked`](super::ranked) for what it costs to learn.
 //!
 //! Up to 60 observations, these are the quantiles of the whole history; later, exactly those of the last
 //! 60. For steady normal noise the window's median then wanders around that of the whole history by 0.16
 //! standard deviations (1.2533 / √60). However wrong 14 of the 60 are, the quartiles and the median stay
 //! within the range of the other 46.
-//!
-//! Invariant: the first `len` entries of `order` are the slots `0..len`, ascending by value and, among
-//! equal values, by age, oldest first. So the value that leaves stands before its equals, and counting
-//! the smaller ones finds it.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// How many observations are kept.
-pub const CAPACITY: usize = 60;
-
-/// Fewer observations than this are not judged by.
-///
-/// With ten, two values lie outside each quartile, so a single outlier among the first ones cannot
-/// become the quartile that it is judged by.
-pub const MIN_OBSERVATIONS: usize = 10;
+pub use super::ranked::CAPACITY;
+use super::ranked::{Ranked, Turn};
+pub use super::summary::MIN_OBSERVATIONS;
+use super::summary::{self, Ascending, Summary};
 
 /// Sums run in so many independent parts. Even, and a divisor of [`CAPACITY`].
 const LANES: usize = 12;
@@ -30,25 +22,21 @@ const LANES: usize = 12;
 /// The last [`CAPACITY`] observations.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Window {
-    /// Infinite where nothing was learned yet: never below or equal to an observation.
-    ring: [f64; CAPACITY],
-    order: [u8; CAPACITY],
-    len: u8,
-    /// The slot that is written next; once full, the oldest.
-    next: u8,
+    values: Ranked<f64>,
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self { ring: [f64::INFINITY; CAPACITY], order: [0; CAPACITY], len: 0, next: 0 }
+        Self { values: Ranked::new(Turn::default()) }
     }
 }
 
 impl Serialize for Window {
-    /// The slot that is written next, then what is known, in the order of slots: sums run in it. 8 bytes for each
-    /// observation; ranks follow from the rest.
+    /// The slot that is written next, then what is known, in the order of slots. 8 bytes for each observation; ranks
+    /// follow from the rest.
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        (self.next, &self.ring[..self.len()]).serialize(to)
+        let known: Vec<_> = (0..self.len()).map(|slot| self.values.in_slot(slot)).collect();
+        (self.values.turn().slot() as u8, known).serialize(to)
     }
 }
 
@@ -63,76 +51,55 @@ impl Window {
     /// The window whose slots hold `known`, and which writes to `next` next; `None` where learning leads to no such
     /// window.
     fn of(next: u8, known: &[f64]) -> Option<Self> {
-        let full = known.len() == CAPACITY;
-        let place = if full { usize::from(next) < CAPACITY } else { usize::from(next) == known.len() };
-        if known.len() > CAPACITY || !place || !known.iter().all(|value| value.is_finite()) {
-            return None;
+        let turn = Turn::start(next, known.len())?;
+        let mut window = Self { values: Ranked::new(turn) };
+        let (newest, oldest) = known.split_at(turn.slot());
+        for &value in oldest.iter().chain(newest) {
+            value.is_finite().then(|| window.learn(value))?;
         }
-        let mut window = Self { len: known.len() as u8, next, ..Self::default() };
-        window.ring[..known.len()].copy_from_slice(known);
-        let ranks = &mut window.order[..known.len()];
-        ranks.iter_mut().zip(0..).for_each(|(rank, slot)| *rank = slot);
-        // By age, then, keeping that, by value. Only a full ring has its oldest elsewhere than first.
-        ranks.rotate_left(if full { usize::from(next) } else { 0 });
-        let ring = &window.ring;
-        ranks.sort_by(|&one, &other| {
-            ring[usize::from(one)].partial_cmp(&ring[usize::from(other)]).expect("known values are finite")
-        });
         Some(window)
+    }
+
+    /// The window that learned `values`, in this order. They are finite.
+    pub(super) fn taught(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut window = Self::default();
+        values.into_iter().for_each(|value| window.learn(value));
+        window
     }
 
     /// Takes a finite `value` in; the oldest leaves once [`CAPACITY`] are known.
     pub fn learn(&mut self, value: f64) {
         debug_assert!(value.is_finite(), "transform keeps {value} away from detectors");
-        let slot = usize::from(self.next);
-        let leaving = self.ring[slot];
-        let len = usize::from(self.len);
-        let (from, to) = if len < CAPACITY {
-            (len, self.count(|other| other <= value))
-        } else {
-            let to = self.count(|other| other <= value) - usize::from(leaving <= value);
-            (self.count(|other| other < leaving), to)
-        };
-        self.move_rank(from, to);
-        self.order[to] = self.next;
-        self.ring[slot] = value;
-        self.len += u8::from(len < CAPACITY);
-        self.next = if slot + 1 == CAPACITY { 0 } else { self.next + 1 };
+        let before = self.values.count_up_to(value);
+        self.values.put(value, before);
     }
 
     /// Moves every observation by `distance`, unless one would not be finite: a new level was accepted.
     /// They are learned anew, oldest first, since rounding may make equals of neighbours.
     pub fn shift(&mut self, distance: f64) {
-        let len = self.len();
-        let oldest = if len < CAPACITY { 0 } else { usize::from(self.next) };
-        let mut moved = Self::default();
-        for index in 0..len {
-            let value = self.ring[(oldest + index) % CAPACITY] + distance;
-            if !value.is_finite() {
-                return;
-            }
-            moved.learn(value);
+        let moved = self.by_age().map(|value| value + distance);
+        if moved.clone().all(f64::is_finite) {
+            *self = Self::taught(moved);
         }
-        *self = moved;
     }
 
     /// How many observations are known, at most [`CAPACITY`].
     pub fn len(&self) -> usize {
-        usize::from(self.len)
+        self.values.len()
     }
 
     /// Whether nothing was learned yet.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Mean and standard deviation of the population; both 0 when empty, not finite where sums overflow.
     ///
-    /// Two passes over the ring, in the order of slots: exact to the rounding of 60 additions, whatever
-    /// passed through the window before.
+    /// Two passes over the values, ascending: exact to the rounding of 60 additions, whatever passed through the
+    /// window before and in whatever order.
     pub fn mean_and_std(&self) -> (f64, f64) {
-        let count = f64::from(self.len.max(1));
-        let known = &self.ring[..self.len()];
+        let count = self.len().max(1) as f64;
+        let known = &self.values.keys()[..self.len()];
         let mean = sum(known, |value| value) / count;
         let squares = sum(known, |value| (value - mean) * (value - mean));
         (mean, (squares / count).sqrt())
@@ -144,63 +111,72 @@ impl Window {
     /// Type 7 of R. J. Hyndman and Y. Fan, "Sample Quantiles in Statistical Packages", The American
     /// Statistician 50(4), 1996.
     pub fn quantile(&self, q: f64) -> Option<f64> {
-        let last = self.len().checked_sub(1)?;
-        let position = q.clamp(0.0, 1.0) * last as f64;
-        let rank = position as usize;
-        let (low, high) = (self.ranked(rank), self.ranked(last.min(rank + 1)));
-        Some(low + (high - low) * (position - rank as f64))
+        summary::quantile(self, q)
     }
 
     /// The middle value, or the mean of the two middle ones; `None` when empty.
     pub fn median(&self) -> Option<f64> {
-        let last = self.len().checked_sub(1)?;
-        Some(f64::midpoint(self.ranked(last / 2), self.ranked(last.div_ceil(2))))
+        summary::median(self)
     }
 
     /// Median of the absolute deviations from `median`, which is [`Self::median`]; `None` when empty.
-    ///
-    /// Deviations grow on both sides of the median, so their median is found where the nearest half of
-    /// all observations ends: a search of five steps over how many of them lie below.
     pub fn mad(&self, median: f64) -> Option<f64> {
-        let last = self.len().checked_sub(1)?;
-        let (lefts, nearest) = (self.len() / 2, last / 2 + 1);
-        let left = |count: usize| match count {
-            0 => 0.0,
-            count if count > lefts => f64::INFINITY,
-            count => median - self.ranked(lefts - count),
-        };
-        let right = |count: usize| match count {
-            0 => 0.0,
-            count if lefts + count > self.len() => f64::INFINITY,
-            count => self.ranked(lefts + count - 1) - median,
-        };
-        let (mut taken, mut most) = (0, lefts);
-        while taken < most {
-            let middle = (taken + most) / 2;
-            if left(middle + 1) < right(nearest - middle) { taken = middle + 1 } else { most = middle }
+        summary::mad(self, median)
+    }
+
+    /// All that methods ask for; `None` below [`MIN_OBSERVATIONS`].
+    pub fn summary(&self) -> Option<Summary> {
+        match self.len() {
+            CAPACITY => summary::summary(&Known { window: self, len: CAPACITY }),
+            len => summary::summary(&Known { window: self, len }),
         }
-        let low = left(taken).max(right(nearest - taken));
-        let high = left(taken + 1).min(right(nearest - taken + 1));
-        Some(if last % 2 == 0 { low } else { f64::midpoint(low, high) })
     }
 
-    /// The observation of `rank`, 0 for the smallest. `rank` is below `len`.
-    fn ranked(&self, rank: usize) -> f64 {
-        self.ring[usize::from(self.order[rank])]
+    /// What is known, oldest first.
+    pub(super) fn by_age(&self) -> impl Iterator<Item = f64> + Clone {
+        self.values.turn().by_age().map(|slot| self.values.in_slot(slot))
     }
 
-    /// How many slots hold what is asked for.
-    fn count(&self, asked: impl Fn(f64) -> bool) -> usize {
-        self.ring.iter().map(|&value| u64::from(asked(value))).sum::<u64>() as usize
+    /// Whether the next slot is the first: every [`CAPACITY`] observations.
+    pub(super) fn begins_anew(&self) -> bool {
+        self.values.turn().begins_anew()
+    }
+}
+
+/// So many observations as are known.
+struct Known<'a> {
+    window: &'a Window,
+    len: usize,
+}
+
+impl Ascending for Known<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.len
     }
 
-    /// Makes room at rank `to` by closing the gap at rank `from`.
-    fn move_rank(&mut self, from: usize, to: usize) {
-        if from < to {
-            self.order.copy_within(from + 1..=to, from);
-        } else {
-            self.order.copy_within(to..from, to + 1);
-        }
+    #[inline(always)]
+    fn at(&self, rank: usize) -> f64 {
+        self.window.values.key(rank)
+    }
+
+    #[inline(always)]
+    fn mean_and_std(&self) -> (f64, f64) {
+        self.window.mean_and_std()
+    }
+}
+
+impl Ascending for Window {
+    fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    fn at(&self, rank: usize) -> f64 {
+        self.values.key(rank)
+    }
+
+    fn mean_and_std(&self) -> (f64, f64) {
+        self.mean_and_std()
     }
 }
 
@@ -336,15 +312,10 @@ mod tests {
         for step in 0..500_u32 {
             // Runs of equal values, so that the one that leaves must be told from its equals.
             window.learn(f64::from(step.wrapping_mul(2_654_435_761) >> 29));
-            let order = &window.order[..window.len()];
-            let mut slots = order.to_vec();
-            slots.sort_unstable();
-            assert!(slots.iter().enumerate().all(|(index, &slot)| index == usize::from(slot)), "{slots:?}");
-            assert!(
-                order
-                    .windows(2)
-                    .all(|pair| window.ring[usize::from(pair[0])] <= window.ring[usize::from(pair[1])])
-            );
+            let mut ranks: Vec<_> = (0..window.len()).map(|slot| window.values.rank(slot)).collect();
+            ranks.sort_unstable();
+            assert!(ranks.iter().enumerate().all(|(index, &rank)| index == rank), "{ranks:?}");
+            assert!(window.values.keys().is_sorted());
         }
     }
 }

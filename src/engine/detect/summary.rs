@@ -1,0 +1,130 @@
+//! What methods ask of a window: mean, quartiles and deviations, computed once for all of them.
+//!
+//! These are inlined where the number of observations is known to be all that a window keeps, as it is nearly
+//! always: then ranks are constants, and the search is a straight line of code.
+
+/// Fewer observations than this are not judged by.
+///
+/// With ten, two values lie outside each quartile, so a single outlier among the first ones cannot
+/// become the quartile that it is judged by.
+pub const MIN_OBSERVATIONS: usize = 10;
+
+/// A window with at least [`MIN_OBSERVATIONS`], as methods see it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Summary {
+    /// Mean; not finite where the sum overflows.
+    pub mean: f64,
+    /// Standard deviation of the population; not finite where squares overflow.
+    pub std: f64,
+    /// First quartile.
+    pub q1: f64,
+    /// Median.
+    pub median: f64,
+    /// Third quartile.
+    pub q3: f64,
+    /// Median of the absolute deviations from the median.
+    pub mad: f64,
+}
+
+/// Observations that can be asked for by rank.
+pub(super) trait Ascending {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// The observation of `rank`, 0 for the smallest. `rank` is below `len`.
+    fn at(&self, rank: usize) -> f64;
+
+    /// Mean and standard deviation of the population; both 0 when empty, not finite where sums overflow.
+    fn mean_and_std(&self) -> (f64, f64);
+
+    /// How many of the half that is nearest to the `median` lie before it in rank, where that is known without asking
+    /// for observations: a guess, and cheap.
+    fn guess_below(&self) -> Option<usize> {
+        None
+    }
+
+}
+
+/// All that methods ask for of `known`; `None` below [`MIN_OBSERVATIONS`].
+#[inline(always)]
+pub(super) fn summary(known: &impl Ascending) -> Option<Summary> {
+    if known.len() < MIN_OBSERVATIONS {
+        return None;
+    }
+    let (mean, std) = known.mean_and_std();
+    let median = median(known)?;
+    let (q1, q3) = (quantile(known, 0.25)?, quantile(known, 0.75)?);
+    Some(Summary { mean, std, q1, median, q3, mad: mad(known, median)? })
+}
+
+/// The `q`-quantile of `known`, `q` in [0, 1], interpolated linearly between the two nearest ranks; `None`
+/// when empty.
+///
+/// Type 7 of R. J. Hyndman and Y. Fan, "Sample Quantiles in Statistical Packages", The American
+/// Statistician 50(4), 1996.
+#[inline(always)]
+pub(super) fn quantile(known: &(impl Ascending + ?Sized), q: f64) -> Option<f64> {
+    let last = known.len().checked_sub(1)?;
+    let position = q.clamp(0.0, 1.0) * last as f64;
+    let rank = position as usize;
+    let (low, high) = (known.at(rank), known.at(last.min(rank + 1)));
+    Some(low + (high - low) * (position - rank as f64))
+}
+
+/// The middle value of `known`, or the mean of the two middle ones; `None` when empty.
+#[inline(always)]
+pub(super) fn median(known: &(impl Ascending + ?Sized)) -> Option<f64> {
+    let last = known.len().checked_sub(1)?;
+    Some(f64::midpoint(known.at(last / 2), known.at(last.div_ceil(2))))
+}
+
+/// Median of the absolute deviations of `known` from its `median`; `None` when empty.
+///
+/// Deviations grow on both sides of the median, so their median is found where the nearest half of
+/// all observations ends.
+#[inline(always)]
+pub(super) fn mad(known: &(impl Ascending + ?Sized), median: f64) -> Option<f64> {
+    let last = known.len().checked_sub(1)?;
+    let guess = known.guess_below().map(|below| around_end(known, median, below));
+    // Rounding may have put deviations that are equal but for it in another order.
+    let (low, high) = match guess {
+        Some((low, high)) if low <= high => (low, high),
+        _ => around_end(known, median, search(known.len(), |below, above| {
+            median - known.at(below) < known.at(above) - median
+        })),
+    };
+    Some(if last % 2 == 0 { low } else { f64::midpoint(low, high) })
+}
+
+/// How many of the nearest half of `len` observations lie before the median in rank: a search of five steps.
+/// `is_nearer` compares an observation before the median with one after it, by rank.
+#[inline(always)]
+pub(super) fn search(len: usize, is_nearer: impl Fn(usize, usize) -> bool) -> usize {
+    let (before, nearest) = (len / 2, len.div_ceil(2));
+    let (mut taken, mut most) = (0, before);
+    while taken < most {
+        let middle = (taken + most) / 2;
+        let nearer = is_nearer(before - middle - 1, before + nearest - middle - 1);
+        taken = if nearer { middle + 1 } else { taken };
+        most = if nearer { most } else { middle };
+    }
+    taken
+}
+
+/// The greatest deviation within the nearest half of `known`, and the smallest outside of it, where `taken` of that
+/// half lie before the `median` in rank.
+#[inline(always)]
+fn around_end(known: &(impl Ascending + ?Sized), median: f64, taken: usize) -> (f64, f64) {
+    let len = known.len();
+    let (first, end) = (len / 2 - taken, len / 2 + len.div_ceil(2) - taken);
+    let below = |rank| median - known.at(rank);
+    let above = |rank| known.at(rank) - median;
+    let low = match (taken, end - len / 2) {
+        (0, _) => above(end - 1),
+        (_, 0) => below(first),
+        _ => below(first).max(above(end - 1)),
+    };
+    let left = if first > 0 { below(first - 1) } else { f64::INFINITY };
+    let right = if end < len { above(end) } else { f64::INFINITY };
+    (low, left.min(right))
+}
