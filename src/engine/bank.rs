@@ -113,7 +113,7 @@ impl Bank {
     /// Asks for the memory that scoring and learning need.
     pub(super) fn prefetch(&self) {
         if let Some(window) = &self.window {
-            prefetch(&**window);
+            window.prefetch();
         }
         if let Some(baseline) = &self.baseline {
             prefetch(&**baseline);

@@ -15,6 +15,7 @@ use super::grid::Grid;
 use super::gridded::{Gridded, Line, ODD_MAX};
 use super::summary::{self, Ascending, Summary};
 use super::window::Window;
+use crate::engine::prefetch::prefetch;
 
 /// The last 60 observations of a signal.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
@@ -91,6 +92,16 @@ impl ShortMemory {
     pub fn extremes(&self) -> Option<(f64, f64)> {
         let known = self.known()?;
         Some((known.at(0), known.at(known.len().checked_sub(1)?)))
+    }
+
+    /// Asks for the memory that everything else needs.
+    pub(in crate::engine) fn prefetch(&self) {
+        match &self.0 {
+            Form::Empty => {}
+            Form::Narrow(it) => prefetch(&**it),
+            Form::Broad(it) => prefetch(&**it),
+            Form::Full(it) => prefetch(&**it),
+        }
     }
 
     /// Bytes on the heap.
