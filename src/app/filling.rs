@@ -41,7 +41,7 @@ async fn fill_gap(
     journal: &Journal,
     gap: Range<i64>,
 ) -> Result<usize, String> {
-    let selectors: Vec<_> = plan.monitors.iter().map(|monitor| monitor.select.to_string()).collect();
+    let selectors: Vec<_> = plan.monitors.iter().map(|monitor| monitor.select.clone()).collect();
     let mut filling = history::fill(spec, &selectors, gap).map_err(|error| error.to_string())?;
     let mut samples = 0;
     while let Some(bodies) = filling.next().await.map_err(|error| error.to_string())? {

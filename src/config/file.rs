@@ -55,6 +55,7 @@ keys! {
     "history.url" "" "Base address of a Prometheus, Mimir or VictoriaMetrics that has the samples, without `/api/v1`: `http://HOST[:PORT][/PREFIX]`. At the start it is asked for what came while promantis was away. Left out: the environment variable `PROMETHEUS_URL`; without that, gaps stay.";
     "history.timeout" "30s" "How long one query may take. More than 0.";
     "history.max_gap" "1h" "How much of a gap is filled; of a longer one, the newest part. More than 0.";
+    "history.labels" "" "Labels that series come with and the address does not know of, such as `cluster: eu`: the `external_labels` of that Prometheus, which it adds where it writes and not where it is asked. A fetched series that lacks one gets it; `__replica__` may stand here and is passed over. Left out: none.";
     "history.headers" "" "Headers to send along, such as `X-Scope-OrgID: tenant`. Those that the client sets are refused. Left out: none.";
     "history.basic_auth.username" "" "Required with `basic_auth`. Without colon.";
     "history.basic_auth.password_file" "" "File with the password; a relative path starts at the configuration file. Either this or `password_env`.";

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hyper::header::AUTHORIZATION;
 use promantis::edge::history::{BODY_BYTES_MAX, Body, HistoryError, HistorySpec, fill};
 use promantis::edge::send::spec::Secret;
+use promantis::engine::select::Matchers;
 use promantis::series::{LabelRunBuf, Sample};
 use promantis::wire::decode::{Limits, Protocol, decode};
 use promantis::wire::encode::RequestBuilder;
@@ -89,7 +90,8 @@ fn matrix(series: &[(&str, &str)]) -> (&'static str, String) {
 
 /// All bodies that fill the gap.
 fn filled(spec: &HistorySpec, selectors: &[&str], gap: Range<i64>) -> Result<Vec<Body>, HistoryError> {
-    let selectors: Vec<_> = selectors.iter().map(|text| (*text).to_owned()).collect();
+    let selectors: Vec<_> =
+        selectors.iter().map(|text| Matchers::parse(text).expect("it is right")).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut filling = fill(spec, &selectors, gap)?;
@@ -248,8 +250,9 @@ fn a_part_that_failed_is_asked_for_again() {
         }
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let up = Matchers::parse("up").expect("it is right");
     runtime.block_on(async {
-        let mut filling = fill(&teller.spec(), &["up".to_owned()], 0..1000).expect("the address is right");
+        let mut filling = fill(&teller.spec(), &[up], 0..1000).expect("the address is right");
         assert!(filling.next().await.is_err());
         assert_eq!(shown(&filling.next().await.expect("it answers now").expect("samples")), [["up 1@0"]]);
         assert_eq!(filling.next().await, Ok(None));
