@@ -1,6 +1,7 @@
 //! A start after a while away, beside a Prometheus that has what was missed.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use promantis::config;
@@ -14,10 +15,11 @@ use promantis::wire::decode::{self, Limits, Protocol};
 use promantis::wire::prompb::v1::Label;
 
 use super::{compressed, now, series};
-use crate::support::peers::free_addr;
+use crate::support::peers::{Peer, Program, free_addr};
 use crate::support::receiver::{Receiver, Reply};
 use crate::support::stack;
-use crate::support::stores::try_query;
+use crate::support::stores::{try_query, write};
+use crate::support::teller::{Teller, matrix};
 use crate::support::until::until;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -124,4 +126,58 @@ fn a_gap_is_filled_from_a_prometheus_once_and_judged_once() {
 fn a_gap_is_filled_for_the_series_that_come_with_external_labels() {
     check("eu", "load");
     check("eu", r#"load{cluster=~"e.", host!=""}"#);
+}
+
+/// A history whose first answer has a sample at `timestamp`, and whose second does not come before the sender is
+/// dropped. Tells how often it was asked.
+fn stuck(timestamp: i64) -> (Teller, Arc<AtomicUsize>, mpsc::Sender<()>) {
+    let (free, held) = mpsc::channel();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let teller = Teller::start(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => matrix(&[(r#""__name__":"load","host":"a""#, &format!("[{},\"9\"]", timestamp / 1000))]),
+        _ => {
+            // Nobody sends anything: it ends with an error.
+            let _ = held.recv();
+            matrix(&[])
+        }
+    });
+    (teller, asked, free)
+}
+
+/// A signal was looked at only after the start, which may take minutes, and what a start had not filled was never
+/// asked for again: what it had filled was what came last.
+#[test]
+fn a_start_that_is_ended_while_it_fills_a_gap_leaves_it_to_the_next_one() {
+    for signal in ["TERM", "KILL"] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let last = now() - 1_500_000;
+        leave_behind(&dir.path().join("data"), &monitors("load"), vec![(last, load("", last))]);
+        let (teller, asked, free) = stuck(last + STEP);
+        let config = format!("history: {{url: \"http://{}\"}}\n{}", teller.addr, monitors("load"));
+        let addr = free_addr();
+        let program = Program { name: env!("CARGO_BIN_EXE_promantis"), addr, ready: "/-/ready" };
+        let file = write(dir.path(), "promantis.yml", &config);
+        let arguments = ["serve".into(), format!("--config={file}"), format!("--listen={addr}")];
+        let mut promantis = Peer::spawn(&program, dir.path(), &arguments);
+        until(PATIENCE, "the second part is asked for", || {
+            promantis.check();
+            (asked.load(Ordering::Relaxed) == 2).then_some(())
+        });
+        promantis.signal(signal);
+        let ended = promantis.ended();
+        assert_eq!(ended.success(), signal == "TERM", "{ended:?} {}", promantis.log());
+        assert_eq!(promantis.log().contains("stopped before it was ready"), signal == "TERM");
+
+        drop(free);
+        let mut promantis = stack::promantis(dir.path(), addr, &config);
+        let queries = teller.queries();
+        // Three parts of ten minutes, after the two that were asked for before.
+        assert_eq!(queries.len(), 5, "{queries:?}");
+        assert_eq!(queries[2..4], queries[..2]);
+        promantis.signal("TERM");
+        assert!(promantis.ended().success());
+        let promantis = stack::promantis(dir.path(), addr, &config);
+        assert_eq!(teller.queries().len(), 5, "it is filled: {}", promantis.log());
+    }
 }
