@@ -59,7 +59,7 @@ fn a_written_path_starts_at_the_file_and_the_default_at_the_working_directory() 
 
 #[test]
 fn edge_values_of_forwarding_are_met() {
-    check("forward", "name", &["x"], &["''", &"x".repeat(65)]);
+    check("forward", "name", &["x"], &["''", &"x".repeat(256)]);
     check("forward", "timeout", &["1ms"], &["0"]);
     check("forward", "min_backoff", &["1ms", "5s"], &["0"]);
     check("forward", "max_backoff", &["30ms"], &["29ms"]);
