@@ -24,7 +24,7 @@ macro_rules! keys {
 keys! {
     "listen" "127.0.0.1:9900" "Address and port to listen on. Port 0 takes any free one. Nothing but loopback is reachable until this is changed.";
 
-    "remote_write[].url" "" "Required. Where derived series are posted: `http://HOST[:PORT]/PATH`. Credentials do not belong here. Without any target, derived series are only kept in memory.";
+    "remote_write[].url" "" "Required. Where derived series are posted: `http://HOST[:PORT]/PATH`. Credentials do not belong here. Without any target, derived series go nowhere and are not kept; the page shows the last judgements.";
     "remote_write[].name" "" "Value of the label `target` of our own metrics, 1 to 255 characters, unique. What waits for a target waits for this name, whatever its URL is. Left out: host, port and path of the URL; another URL is another target then, a start drops what waits for the old one, and a reload is refused.";
     "remote_write[].timeout" "30s" "How long one request may take. More than 0.";
     "remote_write[].max_sample_age" "55m" "Older samples are dropped and counted instead of sent: a Prometheus without an out-of-order window refuses what is older than an hour. `0` sends them whatever their age.";
