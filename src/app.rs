@@ -1,12 +1,14 @@
 //! Composition root: builds every room, joins them, and takes them down in order.
 
 mod filling;
+mod gap;
 mod keeper;
 mod reload;
 mod storage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -82,11 +84,17 @@ impl Source {
 #[derive(Debug)]
 pub struct App {
     server: Bound,
+    works: Works,
+    reloader: Arc<Reloader>,
+    keeper: JoinHandle<()>,
+}
+
+/// What judges and sends, whether requests come or not.
+#[derive(Debug)]
+struct Works {
     around: Surroundings,
     shards: Shards,
     syncing: Syncing,
-    reloader: Arc<Reloader>,
-    keeper: JoinHandle<()>,
     _locked: Option<Locked>,
 }
 
@@ -96,28 +104,55 @@ impl App {
     /// # Errors
     /// When the journal cannot be used, the address cannot be listened on, or the system gives no thread.
     pub async fn start(config: Config, source: Source) -> anyhow::Result<Self> {
+        let started = Self::start_unless(std::future::pending(), config, source).await?;
+        Ok(started.expect("nobody asked it to stop"))
+    }
+
+    /// The same, until `stop` ends: then everything is taken down as far as it was up, what the journal has stays
+    /// there, and there is `None`. Who reads the journal at that moment goes on until the runtime ends.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_unless(
+        stop: impl Future<Output = ()>,
+        config: Config,
+        source: Source,
+    ) -> anyhow::Result<Option<Self>> {
+        let mut stop = pin!(stop);
         let shards = std::thread::available_parallelism().map_or(1, usize::from).min(SHARDS_MAX);
         let metrics = Arc::new(Metrics::new());
         let recent = Recent::new(shards);
         let rules = reload::rules(&config, shards as u16);
-        let storage = open(config.clone(), rules, recent.clone(), Arc::clone(&metrics)).await?;
-        let Storage { journal, judges, saving, syncing, last_arrival, locked } = storage;
+        let opening = open(config.clone(), rules, recent.clone(), Arc::clone(&metrics));
+        let storage = tokio::select! {
+            storage = opening => storage?,
+            () = &mut stop => return Ok(None),
+        };
+        let Storage { journal, judges, saving, syncing, gap, gap_begin, locked } = storage;
         let targets = Targets::start(specs(&config), Arc::clone(&journal), Arc::clone(&metrics));
         let around = Surroundings { journal, targets: Arc::new(targets), recent, metrics };
         let threads = Shards::start(judges, &around, saving.as_ref()).context("start the shard threads")?;
-        if let (Some(spec), Some(last)) = (&config.history, last_arrival) {
-            filling::fill(spec, &config.plan, &around.journal, last).await;
+        let works = Works { around, shards: threads, syncing, _locked: locked };
+        if let (Some(spec), Some(begin)) = (&config.history, gap_begin) {
+            tokio::select! {
+                () = filling::fill(spec, &config.plan, &works.around.journal, begin) => {}
+                () = &mut stop => {
+                    works.stop(Instant::now() + STOP_MAX).await;
+                    return Ok(None);
+                }
+            }
         }
+        gap.close();
         let keeper = Keeper {
-            around: around.clone(),
+            around: works.around.clone(),
             snapshots: saving.map(|saving| saving.snapshots),
             max_age: config.journal.max_age,
         };
-        let (server, reloader) = serve(config, source, &around, shards as u16).await?;
+        let (server, reloader) = serve(config, source, &works.around, shards as u16).await?;
         let keeper = tokio::spawn(keeper.run());
         server.set_ready();
         tracing::info!(listen = %server.addr, shards, "promantis is ready");
-        Ok(Self { server, around, shards: threads, syncing, reloader, keeper, _locked: locked })
+        Ok(Some(Self { server, works, reloader, keeper }))
     }
 
     /// Where it listens.
@@ -127,7 +162,7 @@ impl App {
 
     /// What its rooms share.
     pub fn around(&self) -> &Surroundings {
-        &self.around
+        &self.works.around
     }
 
     /// Reads the configuration again; takes all of it or nothing.
@@ -142,10 +177,18 @@ impl App {
     /// could not be sent by then stays in the journal, if that lasts.
     pub async fn stop(self) {
         tracing::info!("stopping: no more requests are taken");
-        let Self { server, around, shards, syncing, keeper, .. } = self;
         let deadline = Instant::now() + STOP_MAX;
-        server.shutdown(REQUEST_GRACE).await;
-        keeper.abort();
+        self.server.shutdown(REQUEST_GRACE).await;
+        self.keeper.abort();
+        self.works.stop(deadline).await;
+        tracing::info!("stopped");
+    }
+}
+
+impl Works {
+    /// Judges what is in the journal, and sends what was derived for as long as that may take.
+    async fn stop(self, deadline: Instant) {
+        let Self { around, shards, syncing, _locked } = self;
         around.journal.close();
         around.journal.abandon();
         // The threads end because the journal is closed; nothing here can make waiting fail.
@@ -157,7 +200,6 @@ impl App {
         if lost > 0 {
             tracing::warn!(samples = lost, "derived samples were not delivered before the deadline");
         }
-        tracing::info!("stopped");
     }
 }
 

@@ -160,6 +160,14 @@ impl Signals {
         })
     }
 
+    /// Waits until the process is asked to stop. That it was asked to reload is kept for later.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// Waits until the process is asked to stop; calls `reload` whenever it is asked to reload.
     async fn until_stopped(&mut self, reload: impl Fn()) {
         loop {

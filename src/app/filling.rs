@@ -20,10 +20,10 @@ const ROOM_WAIT: Duration = Duration::from_secs(30);
 /// How long to wait before asking for room again.
 const ROOM_STEP: Duration = Duration::from_millis(20);
 
-/// Fills the gap since the record that arrived at `last`. What cannot be had is told of and left out.
-pub(super) async fn fill(spec: &HistorySpec, plan: &Plan, journal: &Journal, last: i64) {
-    let gap = last.saturating_sub(OVERLAP_MS)..unix_ms();
-    if gap.end.saturating_sub(last) < GAP_MS_MIN {
+/// Fills the gap that begins with a record that arrived at `begin`. What cannot be had is told of and left out.
+pub(super) async fn fill(spec: &HistorySpec, plan: &Plan, journal: &Journal, begin: i64) {
+    let gap = begin.saturating_sub(OVERLAP_MS)..unix_ms();
+    if gap.end.saturating_sub(begin) < GAP_MS_MIN {
         return;
     }
     let url = spec.shown_url();
@@ -41,7 +41,7 @@ async fn fill_gap(
     journal: &Journal,
     gap: Range<i64>,
 ) -> Result<usize, String> {
-    let selectors: Vec<_> = plan.monitors.iter().map(|monitor| monitor.select.to_string()).collect();
+    let selectors: Vec<_> = plan.monitors.iter().map(|monitor| monitor.select.clone()).collect();
     let mut filling = history::fill(spec, &selectors, gap).map_err(|error| error.to_string())?;
     let mut samples = 0;
     while let Some(bodies) = filling.next().await.map_err(|error| error.to_string())? {

@@ -6,6 +6,7 @@ use super::Source;
 use crate::config::Config;
 use crate::edge::clock::unix_ms;
 use crate::edge::journal::Rules;
+use crate::edge::send::TargetSpec;
 use crate::edge::shards::Surroundings;
 use crate::engine::monitor::Plan;
 
@@ -35,6 +36,7 @@ impl Reloader {
             .load()
             .map_err(|errors| errors.to_string())
             .and_then(|new| changeable(&current, &new).map(|()| new))
+            .and_then(|new| moved(&current, &new).map_or(Ok(new), Err))
             .and_then(|new| self.put_in_force(&current, new));
         match taken {
             Ok(new) => {
@@ -95,10 +97,53 @@ fn changeable(old: &Config, new: &Config) -> Result<(), String> {
     }
 }
 
+/// Says which target has another address now and never had a name beside it: what waits for it would be dropped.
+fn moved(old: &Config, new: &Config) -> Option<String> {
+    let lists = [("remote_write", &old.targets, &new.targets), ("forward", &old.forward, &new.forward)];
+    lists.into_iter().find_map(|(list, old, new)| {
+        let (gone, come) = (nameless_beside(old, new)?, nameless_beside(new, old)?);
+        Some(format!(
+            "{list}: `{come}` comes and `{gone}` goes, with what waits for it; write `name: '{gone}'` beside the new \
+             address to send it there, or any other name to drop it"
+        ))
+    })
+}
+
+/// The name of one of `targets` that was made of its address and is none of `others`.
+fn nameless_beside<'a>(targets: &'a [TargetSpec], others: &[TargetSpec]) -> Option<&'a str> {
+    let is_other = |one: &TargetSpec| others.iter().any(|other| other.name == one.name);
+    let mut nameless = targets.iter().filter(|one| one.name == TargetSpec::name_at(&one.url));
+    nameless.find(|one| !is_other(one)).map(|one| one.name.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config;
+
+    #[test]
+    fn a_target_moves_only_under_a_name() {
+        let parse = |text| config::parse(text).expect("the configuration is valid");
+        let old = parse(
+            "remote_write: [{url: 'http://a/w'}, {url: 'http://b/w', name: b}]\nforward: [{url: 'http://c/w'}]",
+        );
+        let check = |remote_write: &str, forward: &str, expected: &str| {
+            let new = format!("{{remote_write: [{remote_write}], forward: [{forward}]}}");
+            let said = moved(&old, &config::parse(&new).expect("it is valid")).unwrap_or_default();
+            assert!(said.starts_with(expected) && said.is_empty() == expected.is_empty(), "{new}: {said}");
+        };
+        let (a, b, c) = ("{url: 'http://a/w'}", "{url: 'http://b/w', name: b}", "{url: 'http://c/w'}");
+        check(&format!("{a}, {b}"), c, "");
+        let said =
+            "remote_write: `d:80/w` comes and `a:80/w` goes, with what waits for it; write `name: 'a:80/w'`";
+        check(&format!("{b}, {{url: 'http://d/w'}}"), c, said);
+        check(a, "{url: 'http://c/v'}", "forward: `c:80/v` comes and `c:80/w` goes");
+        check(&format!("{b}, {{url: 'http://d/w', name: 'a:80/w'}}"), c, "");
+        check(&format!("{b}, {{url: 'http://d/w', name: d}}"), c, "");
+        check(&format!("{a}, {{url: 'http://d/w', name: b}}"), c, "");
+        check(b, c, "");
+        check(&format!("{a}, {{url: 'http://d/w'}}"), "", "");
+    }
 
     #[test]
     fn what_cannot_change_is_named() {

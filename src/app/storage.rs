@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use super::gap::Gap;
 use crate::config::Config;
 use crate::edge::clock::unix_ms;
 use crate::edge::disk::{Disk, Folder, Locked, MemoryDisk};
@@ -25,8 +26,10 @@ pub(super) struct Storage {
     /// Where snapshots go, unless everything is in memory.
     pub(super) saving: Option<Saving>,
     pub(super) syncing: Syncing,
-    /// When the last record came before this start, if there is one.
-    pub(super) last_arrival: Option<i64>,
+    /// Remembers the gap before this start.
+    pub(super) gap: Gap,
+    /// When that begins, if it is to be filled.
+    pub(super) gap_begin: Option<i64>,
     /// Held as long as the folder is in use.
     pub(super) locked: Option<Locked>,
 }
@@ -40,6 +43,7 @@ impl Storage {
         metrics: &Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let (journal, snapshots, locked) = disks(&config.journal.place)?;
+        let gap = Gap::on(top(&config.journal.place)?);
         let lasting = locked.is_some();
         let settings = Settings {
             max_bytes: config.journal.max_bytes,
@@ -56,6 +60,7 @@ impl Storage {
         if lasting {
             tell(&report);
         }
+        let gap_begin = report.last_arrival.filter(|_| config.history.is_some()).map(|last| gap.begin(last));
         let journal = Arc::new(journal);
         let saving = Saving { snapshots: Arc::new(snapshots), interval: config.journal.snapshot_interval };
         Ok(Self {
@@ -63,7 +68,8 @@ impl Storage {
             journal,
             judges,
             saving: lasting.then_some(saving),
-            last_arrival: report.last_arrival,
+            gap,
+            gap_begin,
             locked,
         })
     }
@@ -80,6 +86,14 @@ fn disks(place: &Place) -> anyhow::Result<Disks> {
     let locked = make(path)?.lock().with_context(|| located(place))?;
     let (journal, snapshots) = (make(&path.join("journal"))?, make(&path.join("snapshots"))?);
     Ok((Arc::new(journal), Arc::new(snapshots), Some(locked)))
+}
+
+/// Where `disks` are, which have been made.
+fn top(place: &Place) -> anyhow::Result<Arc<dyn Disk>> {
+    Ok(match place {
+        Place::Memory => Arc::new(MemoryDisk::default()),
+        Place::Folder(path) => Arc::new(Folder::existing(path).with_context(|| located(place))?),
+    })
 }
 
 fn located(place: &Place) -> String {

@@ -103,7 +103,7 @@ fn journal(settings: &JournalSettings) -> JournalReport {
 
 fn text(report: &Report) -> String {
     let writes = match report.targets.as_slice() {
-        [] => "writes nowhere: derived series are kept in memory for queries".to_owned(),
+        [] => "writes nowhere: derived series are not kept, the page shows the last judgements".to_owned(),
         targets => format!("writes to {}", targets.join(", ")),
     };
     let mut text = format!("configuration is valid\nlistens on {}\n{writes}\n", report.listen);

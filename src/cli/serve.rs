@@ -1,11 +1,16 @@
 //! `promantis serve`: the main job.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::{Failure, Signals, load, runtime};
 use crate::app::{App, Source};
+use crate::config::Config;
+
+/// How long a disk may hold up the end of the process. Whatever is still read or written then, a crash may cut, too.
+const DISK_GRACE: Duration = Duration::from_secs(1);
 
 /// What `serve` can be told.
 #[derive(Args, Debug)]
@@ -21,12 +26,20 @@ pub(super) struct Options {
 pub(super) fn run(options: Options) -> Result<(), Failure> {
     let source = Source { origin: options.config.into(), listen: options.listen };
     let config = load(&source)?;
-    runtime()?.block_on(async {
-        let mut signals = Signals::listen()?;
-        let app = App::start(config, source).await?;
-        // A reload that fails has been logged and counted; the old configuration stays.
-        signals.until_stopped(|| drop(app.reload())).await;
-        app.stop().await;
-        Ok(())
-    })
+    let runtime = runtime()?;
+    let ended = runtime.block_on(serve(config, source));
+    runtime.shutdown_timeout(DISK_GRACE);
+    ended
+}
+
+async fn serve(config: Config, source: Source) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let Some(app) = App::start_unless(signals.stop(), config, source).await? else {
+        tracing::info!("stopped before it was ready");
+        return Ok(());
+    };
+    // A reload that fails has been logged and counted; the old configuration stays.
+    signals.until_stopped(|| drop(app.reload())).await;
+    app.stop().await;
+    Ok(())
 }

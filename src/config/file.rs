@@ -24,8 +24,8 @@ macro_rules! keys {
 keys! {
     "listen" "127.0.0.1:9900" "Address and port to listen on. Port 0 takes any free one. Nothing but loopback is reachable until this is changed.";
 
-    "remote_write[].url" "" "Required. Where derived series are posted: `http://HOST[:PORT]/PATH`. Credentials do not belong here. Without any target, derived series are only kept in memory.";
-    "remote_write[].name" "" "Value of the label `target` of our own metrics, 1 to 64 characters, unique. Left out: host, port and path of the URL.";
+    "remote_write[].url" "" "Required. Where derived series are posted: `http://HOST[:PORT]/PATH`. Credentials do not belong here. Without any target, derived series go nowhere and are not kept; the page shows the last judgements.";
+    "remote_write[].name" "" "Value of the label `target` of our own metrics, 1 to 255 characters, unique. What waits for a target waits for this name, whatever its URL is. Left out: host, port and path of the URL; another URL is another target then, a start drops what waits for the old one, and a reload is refused.";
     "remote_write[].timeout" "30s" "How long one request may take. More than 0.";
     "remote_write[].max_sample_age" "55m" "Older samples are dropped and counted instead of sent: a Prometheus without an out-of-order window refuses what is older than an hour. `0` sends them whatever their age.";
     "remote_write[].max_samples_per_send" "2000" "Samples in one request. At least 1.";
@@ -40,7 +40,7 @@ keys! {
     "remote_write[].when_full" "drop_oldest" "When the journal is full of what this target has not taken: `drop_oldest` drops and counts the oldest that waits for it, `hold_back` answers input with 503 until it has taken enough.";
 
     "forward[].url" "" "Required. Where accepted requests are passed on, byte for byte: `http://HOST[:PORT]/PATH`. Credentials do not belong here.";
-    "forward[].name" "" "Value of the label `target` of our own metrics, 1 to 64 characters, unique among `remote_write` and `forward`. Left out: host, port and path of the URL.";
+    "forward[].name" "" "Value of the label `target` of our own metrics, 1 to 255 characters, unique among `remote_write` and `forward`. Left out: as for `remote_write`.";
     "forward[].timeout" "30s" "How long one request may take. More than 0.";
     "forward[].min_backoff" "30ms" "First pause before a retry; each further one is twice as long. More than 0.";
     "forward[].max_backoff" "5s" "Longest pause before a retry. At least `min_backoff`.";
@@ -55,6 +55,7 @@ keys! {
     "history.url" "" "Base address of a Prometheus, Mimir or VictoriaMetrics that has the samples, without `/api/v1`: `http://HOST[:PORT][/PREFIX]`. At the start it is asked for what came while promantis was away. Left out: the environment variable `PROMETHEUS_URL`; without that, gaps stay.";
     "history.timeout" "30s" "How long one query may take. More than 0.";
     "history.max_gap" "1h" "How much of a gap is filled; of a longer one, the newest part. More than 0.";
+    "history.labels" "" "Labels that series come with and the address does not know of, such as `cluster: eu`: the `external_labels` of that Prometheus, which it adds where it writes and not where it is asked. A fetched series that lacks one gets it; `__replica__` may stand here and is passed over. Left out: none.";
     "history.headers" "" "Headers to send along, such as `X-Scope-OrgID: tenant`. Those that the client sets are refused. Left out: none.";
     "history.basic_auth.username" "" "Required with `basic_auth`. Without colon.";
     "history.basic_auth.password_file" "" "File with the password; a relative path starts at the configuration file. Either this or `password_env`.";

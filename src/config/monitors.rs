@@ -65,10 +65,15 @@ pub(super) fn read(list: &Place<'_>) -> Vec<Arc<Monitor>> {
 }
 
 /// A name that can stand in a label: 1 to 64 characters, none of them a control character.
-pub(super) fn name(text: &str) -> Result<String, String> {
+fn name(text: &str) -> Result<String, String> {
+    name_within(text, NAME_CHARS_MAX)
+}
+
+/// The same of at most `chars_max` characters.
+pub(super) fn name_within(text: &str, chars_max: usize) -> Result<String, String> {
     let chars = text.chars().count();
-    if chars == 0 || chars > NAME_CHARS_MAX {
-        Err(format!("a name has 1 to {NAME_CHARS_MAX} characters, not {chars}"))
+    if chars == 0 || chars > chars_max {
+        Err(format!("a name has 1 to {chars_max} characters, not {chars}"))
     } else if text.chars().any(char::is_control) {
         Err("a name has no control characters".to_owned())
     } else {

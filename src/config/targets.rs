@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hyper::Uri;
-
 use super::reader::Place;
 use super::{monitors, remote, units};
 use crate::edge::send::spec::{TargetSpec, WhenFull};
+
+/// Characters of a target's name. One that is made of its address may be written, too, so there is room for that.
+const NAME_CHARS_MAX: usize = 255;
 
 const WHEN_FULL: [(&str, WhenFull); 2] =
     [("drop_oldest", WhenFull::DropOldest), ("hold_back", WhenFull::HoldBack)];
@@ -63,10 +64,10 @@ fn target(place: &Place<'_>, base: &Path) -> Option<TargetSpec> {
     let headers = remote::headers(place, base);
     let timeout = place.get("timeout").read(units::positive_duration);
     let when_full = place.get("when_full").read(|text| monitors::one_of("policy", text, &WHEN_FULL));
-    let name = place.get("name").optional(monitors::name);
+    let name = place.get("name").optional(|text| monitors::name_within(text, NAME_CHARS_MAX));
     let example = "http://127.0.0.1:9090/api/v1/write";
     let url = place.get("url").required(|text| remote::url(text, example))?;
-    let name = name.unwrap_or_else(|| default_name(&url));
+    let name = name.unwrap_or_else(|| TargetSpec::name_at(&url));
     Some(TargetSpec { timeout, backoff_min, backoff_max, headers, when_full, ..TargetSpec::new(url, name) })
 }
 
@@ -77,9 +78,4 @@ fn backoff(place: &Place<'_>) -> (Duration, Duration) {
         place.get("max_backoff").fail(format!("{max:?} must be at least `min_backoff` of {min:?}"));
     }
     (min, max)
-}
-
-/// Host, port and path; neither query nor credentials.
-fn default_name(url: &Uri) -> String {
-    format!("{}:{}{}", url.host().unwrap_or_default(), url.port_u16().unwrap_or(80), url.path())
 }

@@ -11,6 +11,7 @@ mod bodies;
 mod client;
 mod matrix;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::engine::derive::PREFIX;
 use crate::engine::select::Matchers;
 use crate::series::LabelRun;
 use client::Client;
+use matrix::Series;
 
 pub use bodies::{BODY_BYTES_MAX, BODY_SAMPLES_MAX, Body, SLICE_MS};
 pub use client::ANSWERS_BYTES_MAX;
@@ -43,16 +45,20 @@ pub struct HistorySpec {
     pub timeout: Duration,
     /// How much of a gap is filled: its newest part.
     pub max_gap: Duration,
+    /// What each series gets that lacks it, by name: a Prometheus adds its external labels when it writes, and not when
+    /// it is asked.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl HistorySpec {
-    /// An address with every default: 30 s, one hour, no headers.
+    /// An address with every default: 30 s, one hour, no headers, no labels.
     pub fn new(url: Uri) -> Self {
         Self {
             url,
             headers: Vec::new(),
             timeout: Duration::from_secs(30),
             max_gap: Duration::from_secs(3600),
+            labels: BTreeMap::new(),
         }
     }
 
@@ -70,6 +76,7 @@ impl fmt::Debug for HistorySpec {
             .field("headers", &self.headers)
             .field("timeout", &self.timeout)
             .field("max_gap", &self.max_gap)
+            .field("labels", &self.labels)
             .finish()
     }
 }
@@ -140,7 +147,9 @@ impl HistoryError {
 #[derive(Debug)]
 pub struct Filling {
     client: Client,
-    selectors: Vec<String>,
+    /// As others are asked.
+    queries: Vec<String>,
+    selectors: Vec<Matchers>,
     gap: Range<i64>,
     /// From where on nothing was fetched yet.
     from: i64,
@@ -152,12 +161,13 @@ pub struct Filling {
 ///
 /// # Errors
 /// When the address or a header cannot stand in a request.
-pub fn fill(spec: &HistorySpec, selectors: &[String], gap: Range<i64>) -> Result<Filling, HistoryError> {
+pub fn fill(spec: &HistorySpec, selectors: &[Matchers], gap: Range<i64>) -> Result<Filling, HistoryError> {
     let longest = i64::try_from(spec.max_gap.as_millis()).unwrap_or(i64::MAX);
     let from = gap.start.max(gap.end.saturating_sub(longest));
     let client = Client::new(spec.clone())?;
     let gap = from..gap.end;
-    Ok(Filling { client, selectors: queryable(selectors), gap, from, part_ms: PART_MS_MAX })
+    let queries = queryable(selectors, &spec.labels);
+    Ok(Filling { client, queries, selectors: selectors.to_vec(), gap, from, part_ms: PART_MS_MAX })
 }
 
 impl Filling {
@@ -175,10 +185,10 @@ impl Filling {
     pub async fn next(&mut self) -> Result<Option<Vec<Body>>, HistoryError> {
         while self.from < self.gap.end {
             let part = self.from..self.gap.end.min(self.from.saturating_add(self.part_ms));
-            match self.client.series(&self.selectors, &part).await {
+            match self.client.series(&self.queries, &part).await {
                 Ok(series) => {
                     self.from = part.end;
-                    let bodies = bodies::of(&series, &part);
+                    let bodies = bodies::of(&self.wanted(series), &part);
                     if !bodies.is_empty() {
                         return Ok(Some(bodies));
                     }
@@ -191,15 +201,24 @@ impl Filling {
         }
         Ok(None)
     }
+
+    /// The series that a selector takes: more may have been asked for.
+    fn wanted(&self, mut series: Vec<Series>) -> Vec<Series> {
+        series.retain(|one| {
+            let labels = LabelRun::from_canonical(&one.labels);
+            self.selectors.iter().any(|selector| selector.matches(labels))
+        });
+        series
+    }
 }
 
-/// The selectors as others understand them, each once; one of everything stands for all.
-fn queryable(selectors: &[String]) -> Vec<String> {
-    let everything = selectors.iter().find(|selector| selector.trim() == "{}");
-    let selectors = everything.map_or(selectors, std::slice::from_ref);
+/// The selectors as others understand them, who do not know of `labels`, each once; one of everything stands for all.
+fn queryable(selectors: &[Matchers], labels: &BTreeMap<String, String>) -> Vec<String> {
+    let texts: Vec<_> = selectors.iter().map(|selector| selector.text_given(labels)).collect();
+    let everything = texts.iter().find(|text| text.trim() == "{}");
     let mut queryable: Vec<String> = Vec::new();
-    for selector in selectors {
-        let selector = with_name(selector);
+    for text in everything.map_or(&*texts, std::slice::from_ref) {
+        let selector = with_name(text);
         if !queryable.contains(&selector) {
             queryable.push(selector);
         }
@@ -248,11 +267,14 @@ mod tests {
 
     #[test]
     fn one_selector_of_everything_stands_for_all() {
+        let labels = BTreeMap::from([("cluster".to_owned(), "eu".to_owned())]);
         let check = |selectors: &[&str], expected: &[&str]| {
-            let selectors: Vec<_> = selectors.iter().map(|text| (*text).to_owned()).collect();
-            assert_eq!(queryable(&selectors), expected);
+            let selectors = selectors.iter().map(|text| Matchers::parse(text).expect("it is right"));
+            assert_eq!(queryable(&selectors.collect::<Vec<_>>(), &labels), expected);
         };
         check(&["up", "down", "up"], &["up", "down"]);
+        check(&["up{}", "up{cluster=\"eu\"}", "up{cluster=\"us\"}"], &["up{}", "up{cluster=\"us\"}"]);
+        check(&["up", "{cluster=\"eu\"}"], &["{__name__!=\"\", __name__!~\"ml_.*\"}"]);
         check(&["up", " {} "], &[" {__name__!=\"\", __name__!~\"ml_.*\"} "]);
         check(&[], &[]);
     }

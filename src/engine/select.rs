@@ -10,6 +10,9 @@
 mod parser;
 mod pattern;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -43,6 +46,8 @@ pub struct SelectorError {
 struct Matcher {
     name: Box<str>,
     condition: Condition,
+    /// Where it stands in the text, with the comma behind it; empty for a name before the brace.
+    written: Range<usize>,
 }
 
 /// What is asked of a value.
@@ -77,6 +82,36 @@ impl Matchers {
             while rest.next_if(|label| label.name < &*matcher.name).is_some() {}
             matcher.condition.holds(value_of(rest.peek(), &matcher.name))
         })
+    }
+
+    /// What is left to ask where series lack labels that they are known to have: the text without what it asks of
+    /// those of `known`, but for labels of which it asks something else.
+    ///
+    /// Takes, beside others, each series that this selector takes once it has got those of `known` that it lacks.
+    pub fn text_given(&self, known: &BTreeMap<String, String>) -> String {
+        let asks_else = |name: &str, value: &str| {
+            let mut of_it = self.matchers.iter().filter(|matcher| *matcher.name == *name);
+            of_it.any(|matcher| !matcher.condition.holds(value))
+        };
+        let is_settled = |matcher: &&Matcher| {
+            known.get(&*matcher.name).is_some_and(|value| !asks_else(&matcher.name, value))
+        };
+        let mut settled: Vec<_> = self.matchers.iter().filter(is_settled).collect();
+        settled.sort_by_key(|matcher| matcher.written.start);
+        let (mut text, mut at) = (String::new(), 0);
+        for Matcher { written, .. } in settled {
+            text.push_str(&self.source[at..written.start]);
+            at = written.end;
+        }
+        text.push_str(&self.source[at..]);
+        text
+    }
+}
+
+impl Matcher {
+    /// One that is written nowhere yet.
+    fn new(name: &str, condition: Condition) -> Self {
+        Self { name: name.into(), condition, written: 0..0 }
     }
 }
 
@@ -190,6 +225,25 @@ mod tests {
         check(r#"{job!=""}"#, true);
         check(r#"{job=~".+"}"#, true);
         check(r#"{job=""}"#, false);
+    }
+
+    #[test]
+    fn what_is_known_of_labels_is_not_asked() {
+        let known = [("cluster", "eu"), ("site", "a")].map(|(name, value)| (name.into(), value.into()));
+        let known = BTreeMap::from(known);
+        let check = |selector: &str, expected: &str| {
+            let text = Matchers::parse(selector).expect(selector).text_given(&known);
+            assert_eq!(text, expected);
+            Matchers::parse(&text).expect("what is left is a selector");
+        };
+        check("up", "up");
+        check(r#"up{job="a"}"#, r#"up{job="a"}"#);
+        check(r#"{cluster="eu"}"#, "{}");
+        check(r#"up{cluster="eu",}"#, "up{}");
+        check(r#"{site=~"a|b", job="a", "cluster"!="us"}"#, r#"{ job="a", }"#);
+        check("up{cluster='eu' # one\n, # two\n job='a'}", "up{ # two\n job='a'}");
+        check(r#"up{cluster="us", site="a"}"#, r#"up{cluster="us", }"#);
+        check(r#"up{cluster="eu", cluster!~"e."}"#, r#"up{cluster="eu", cluster!~"e."}"#);
     }
 
     #[test]

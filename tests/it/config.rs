@@ -235,7 +235,7 @@ fn edge_values_of_the_process_are_met() {
 
 #[test]
 fn edge_values_of_a_target_are_met() {
-    check("remote_write", "name", &["x", &"ü".repeat(64)], &["''", "\"\\n\"", &"x".repeat(65)]);
+    check("remote_write", "name", &["x", &"ü".repeat(255)], &["''", "\"\\n\"", &"x".repeat(256)]);
     check("remote_write", "timeout", &["1ms"], &["0"]);
     check("remote_write", "when_full", &["drop_oldest", "hold_back"], &["drop", "true"]);
     check("remote_write", "max_sample_age", &["0", "1ms"], &["-1s"]);

@@ -3,6 +3,7 @@
 mod disks;
 mod filling;
 mod limits;
+mod moving;
 
 use promantis::edge::clock::unix_ms;
 use promantis::wire::prompb::v1::{Label, Sample, TimeSeries, WriteRequest};

@@ -1,15 +1,15 @@
 //! Filling a gap from history: against a server that answers as it is told, and against real ones.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::header::AUTHORIZATION;
 use promantis::edge::history::{BODY_BYTES_MAX, Body, HistoryError, HistorySpec, fill};
 use promantis::edge::send::spec::Secret;
+use promantis::engine::select::Matchers;
 use promantis::series::{LabelRunBuf, Sample};
 use promantis::wire::decode::{Limits, Protocol, decode};
 use promantis::wire::encode::RequestBuilder;
@@ -17,79 +17,20 @@ use promantis::wire::snappy;
 
 use crate::support::peers::{Peer, free_addr};
 use crate::support::stack::{self, query};
+use crate::support::teller::{Teller, matrix};
 use crate::support::until::until;
 
 /// What a body may take to be seen by queries.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A request: its head, and its form, decoded.
-type Asked = (String, BTreeMap<String, String>);
-
-/// A server that gives each query the answer that `answer` makes of it: status line and body.
-struct Teller {
-    addr: SocketAddr,
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-impl Teller {
-    fn start(answer: impl Fn(&BTreeMap<String, String>) -> (&'static str, String) + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let addr = listener.local_addr().expect("an address");
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.expect("a connection");
-                let (head, form) = request(&stream);
-                let (status, body) = answer(&form);
-                log.lock().expect("no test panics here").push((head, form));
-                let length = body.len();
-                let head =
-                    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
-                // The client may hang up when it has seen enough.
-                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
-            }
-        });
-        Self { addr, asked }
-    }
-
-    fn spec(&self) -> HistorySpec {
-        HistorySpec::new(format!("http://{}/base/?key=swordfish", self.addr).parse().expect("a URL"))
-    }
-
-    fn queries(&self) -> Vec<String> {
-        let asked = self.asked.lock().expect("no test panics here");
-        asked
-            .iter()
-            .map(|(_, form)| format!("{}@{}", form["query"].replace('\n', ""), form["time"]))
-            .collect()
-    }
-}
-
-fn request(stream: &TcpStream) -> Asked {
-    let mut reader = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).is_ok_and(|read| read > 0) {}
-    let head = head.to_lowercase();
-    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
-    let mut body = vec![0; length.unwrap_or_default()];
-    reader.read_exact(&mut body).expect("the whole form");
-    (head, form_urlencoded::parse(&body).into_owned().collect())
-}
-
-/// A matrix of series, each with its labels as JSON and its values.
-fn matrix(series: &[(&str, &str)]) -> (&'static str, String) {
-    let series: Vec<_> = series
-        .iter()
-        .map(|(labels, values)| format!(r#"{{"metric":{{{labels}}},"values":[{values}]}}"#))
-        .collect();
-    let result = series.join(",");
-    ("200 OK", format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{result}]}}}}"#))
+fn spec(teller: &Teller) -> HistorySpec {
+    HistorySpec::new(format!("http://{}/base/?key=swordfish", teller.addr).parse().expect("a URL"))
 }
 
 /// All bodies that fill the gap.
 fn filled(spec: &HistorySpec, selectors: &[&str], gap: Range<i64>) -> Result<Vec<Body>, HistoryError> {
-    let selectors: Vec<_> = selectors.iter().map(|text| (*text).to_owned()).collect();
+    let selectors: Vec<_> =
+        selectors.iter().map(|text| Matchers::parse(text).expect("it is right")).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut filling = fill(spec, &selectors, gap)?;
@@ -119,7 +60,7 @@ fn shown(bodies: &[Body]) -> Vec<Vec<String>> {
 #[track_caller]
 fn check_error(answer: (&'static str, String), expected: &str) {
     let teller = Teller::start(move |_| answer.clone());
-    let mut spec = teller.spec();
+    let mut spec = spec(&teller);
     spec.headers.push((AUTHORIZATION, Secret::new("Bearer hunter2")));
     let error = filled(&spec, &["up"], 0..1000).expect_err(expected).to_string();
     assert_eq!(error.replace(&teller.addr.to_string(), "ADDR"), expected);
@@ -134,7 +75,7 @@ fn a_gap_is_asked_for_ten_minutes_at_a_time_and_told_minute_by_minute() {
         ]),
         _ => matrix(&[(r#""__name__":"up","job":"a""#, r#"[601.5,"1"],[700,"NaN"]"#)]),
     });
-    let bodies = filled(&teller.spec(), &["up"], 1500..700_001).expect("it answers");
+    let bodies = filled(&spec(&teller), &["up"], 1500..700_001).expect("it answers");
     let expected = vec![
         vec![r#"up{job="a"} 1@3000"#, r#"up{job="b"} 1@2000"#],
         vec![r#"up{job="b"} 1@62000"#],
@@ -148,7 +89,7 @@ fn a_gap_is_asked_for_ten_minutes_at_a_time_and_told_minute_by_minute() {
 #[test]
 fn a_query_is_a_form_with_the_headers_that_are_set() {
     let teller = Teller::start(|_| matrix(&[]));
-    let mut spec = teller.spec();
+    let mut spec = spec(&teller);
     spec.headers.push((AUTHORIZATION, Secret::new("Bearer hunter2")));
     assert_eq!(filled(&spec, &["up # all"], 0..1000), Ok(vec![]));
     let asked = teller.asked.lock().expect("no test panics here");
@@ -172,7 +113,7 @@ fn a_series_of_several_selectors_comes_once_and_our_own_never() {
         let load = (r#""__name__":"load","job":"a""#, r#"[1,"2"]"#);
         if form["query"].starts_with("up") { matrix(&[up, score]) } else { matrix(&[up, load]) }
     });
-    let bodies = filled(&teller.spec(), &["up", "{job=~'.*'}", "up"], 0..2000).expect("it answers");
+    let bodies = filled(&spec(&teller), &["up", "{job=~'.*'}", "up"], 0..2000).expect("it answers");
     assert_eq!(shown(&bodies), [["up 1@1000", r#"load{job="a"} 2@1000"#]]);
     let named = r#"{__name__!="", __name__!~"ml_.*", job=~'.*'}[4s]@3"#;
     assert_eq!(teller.queries(), ["up[4s]@3", named]);
@@ -188,7 +129,7 @@ fn less_is_asked_for_where_it_was_too_much() {
         ..=152 => matrix(&[(r#""__name__":"up""#, r#"[1,"1"],[299,"2"]"#)]),
         _ => ("422 Unprocessable Entity", "query processing would load too many samples".to_owned()),
     });
-    let bodies = filled(&teller.spec(), &["up"], 0..300_000).expect("it answers");
+    let bodies = filled(&spec(&teller), &["up"], 0..300_000).expect("it answers");
     assert_eq!(shown(&bodies), [["up 1@1000"], ["up 2@299000"]]);
     let queries = ["up[302s]@301", "up[152s]@151", "up[152s]@301"];
     assert_eq!(teller.queries(), queries);
@@ -215,7 +156,7 @@ fn what_is_no_answer_is_said_without_secrets() {
 #[test]
 fn an_answer_without_end_is_cut() {
     let teller = Teller::start(|_| ("200 OK", " ".repeat((256 << 20) + 1)));
-    let error = filled(&teller.spec(), &["up"], 0..1000).expect_err("too large").to_string();
+    let error = filled(&spec(&teller), &["up"], 0..1000).expect_err("too large").to_string();
     let expected =
         format!("answers of http://{}/base/ exceed 268435456 bytes; select fewer series", teller.addr);
     assert_eq!(error, expected);
@@ -248,8 +189,9 @@ fn a_part_that_failed_is_asked_for_again() {
         }
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let up = Matchers::parse("up").expect("it is right");
     runtime.block_on(async {
-        let mut filling = fill(&teller.spec(), &["up".to_owned()], 0..1000).expect("the address is right");
+        let mut filling = fill(&spec(&teller), &[up], 0..1000).expect("the address is right");
         assert!(filling.next().await.is_err());
         assert_eq!(shown(&filling.next().await.expect("it answers now").expect("samples")), [["up 1@0"]]);
         assert_eq!(filling.next().await, Ok(None));

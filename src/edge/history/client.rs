@@ -37,18 +37,18 @@ impl Client {
         Ok(Self { pool: Pool::builder(TokioExecutor::new()).build_http(), spec, url, headers })
     }
 
-    /// The series that any of `selectors` takes, each once, in the order of their labels' bytes.
+    /// The series that any of `queries` takes, with the labels that they lack, each once, in the order of their labels' bytes.
     pub(super) async fn series(
         &self,
-        selectors: &[String],
+        queries: &[String],
         part: &Range<i64>,
     ) -> Result<Vec<Series>, HistoryError> {
         let mut all = Vec::new();
         let mut room = ANSWERS_BYTES_MAX;
-        for selector in selectors {
+        for selector in queries {
             let json = self.ask(query(selector, part), room).await?;
             room = room.saturating_sub(json.len());
-            let matrix = matrix::read(&json, part)
+            let matrix = matrix::read(&json, part, &self.spec.labels)
                 .map_err(|problem| HistoryError::Malformed { url: self.spec.shown_url(), problem })?;
             if matrix.partial {
                 tracing::warn!(

@@ -29,15 +29,19 @@ pub(super) struct Matrix {
     pub(super) partial: bool,
 }
 
-/// Reads `json` and keeps the samples within `part`. Leaves out derived series, and series with more labels or longer
+/// Reads `json` and keeps the samples within `part`. A series gets those of `labels` that it lacks. Leaves out derived series, and series with more labels or longer
 /// ones than a receiver takes; one with absurdly many would spoil the request that it stands in.
-pub(super) fn read(json: &[u8], part: &Range<i64>) -> Result<Matrix, String> {
+pub(super) fn read(
+    json: &[u8],
+    part: &Range<i64>,
+    labels: &BTreeMap<String, String>,
+) -> Result<Matrix, String> {
     let answer: Answer = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     if answer.data.result_type != "matrix" {
         return Err(format!("expected a matrix, not {:?}", answer.data.result_type));
     }
-    let series = answer.data.result.into_iter().filter_map(|entry| series(entry, part)).collect();
-    Ok(Matrix { series, partial: answer.is_partial || !answer.warnings.is_empty() })
+    let series = answer.data.result.into_iter().filter_map(|entry| series(entry, part, labels));
+    Ok(Matrix { series: series.collect(), partial: answer.is_partial || !answer.warnings.is_empty() })
 }
 
 #[derive(Deserialize)]
@@ -77,16 +81,21 @@ impl<'de> Deserialize<'de> for Point {
     }
 }
 
-fn series(entry: Entry, part: &Range<i64>) -> Option<Series> {
+fn series(entry: Entry, part: &Range<i64>, lacking: &BTreeMap<String, String>) -> Option<Series> {
     let limits = Limits::default();
-    if entry.metric.get(METRIC_NAME).is_some_and(|name| name.starts_with(PREFIX)) {
+    let mut metric = entry.metric;
+    if metric.get(METRIC_NAME).is_some_and(|name| name.starts_with(PREFIX)) {
         return None;
     }
+    metric.retain(|_, value| !value.is_empty());
+    for (name, value) in lacking {
+        metric.entry(name.clone()).or_insert_with(|| value.clone());
+    }
     let mut labels = Vec::new();
-    for (name, value) in entry.metric.iter().filter(|(_, value)| !value.is_empty()) {
+    for (name, value) in &metric {
         push_label(&mut labels, name.as_bytes(), value.as_bytes());
     }
-    if entry.metric.len() > limits.labels_max || labels.len() > limits.label_bytes_max {
+    if metric.len() > limits.labels_max || labels.len() > limits.label_bytes_max {
         return None;
     }
     let samples = entry.values.into_iter().map(|Point(sample)| sample);
@@ -107,7 +116,13 @@ mod tests {
 
     #[track_caller]
     fn check(result: &str, expected: &[&str]) {
-        let matrix = read(answer(result).as_bytes(), &(0..2000)).expect(result);
+        check_with(&[], result, expected);
+    }
+
+    #[track_caller]
+    fn check_with(labels: &[(&str, &str)], result: &str, expected: &[&str]) {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let matrix = read(answer(result).as_bytes(), &(0..2000), &labels).expect(result);
         let show = |series: &Series| {
             let samples: Vec<_> =
                 series.samples.iter().map(|it| format!("{}@{}", it.value, it.timestamp)).collect();
@@ -138,6 +153,23 @@ mod tests {
     }
 
     #[test]
+    fn a_series_gets_the_labels_that_it_lacks_and_keeps_its_own() {
+        let labels = [("cluster", "eu"), ("zone", "a")];
+        let point = r#""values":[[1,"1"]]"#;
+        check_with(
+            &labels,
+            &format!(r#"{{"metric":{{"__name__":"up","job":"a"}},{point}}}"#),
+            &[r#"up{cluster="eu", job="a", zone="a"} 1@1000"#],
+        );
+        check_with(
+            &labels,
+            &format!(r#"{{"metric":{{"__name__":"up","cluster":"us","zone":""}},{point}}}"#),
+            &[r#"up{cluster="us", zone="a"} 1@1000"#],
+        );
+        check_with(&labels, &format!(r#"{{"metric":{{"__name__":"ml_anomaly_score"}},{point}}}"#), &[]);
+    }
+
+    #[test]
     fn what_is_not_to_be_judged_is_left_out() {
         check(r#"{"metric":{"__name__":"ml_anomaly_score"},"values":[[1,"1"]]}"#, &[]);
         check(r#"{"metric":{"__name__":"h"},"histograms":[[1,{"count":"1"}]]}"#, &[]);
@@ -149,7 +181,8 @@ mod tests {
     #[test]
     fn a_partial_answer_is_known() {
         let check = |text: &str, expected: bool| {
-            assert_eq!(read(text.as_bytes(), &(0..1)).expect(text).partial, expected);
+            let matrix = read(text.as_bytes(), &(0..1), &BTreeMap::new()).expect(text);
+            assert_eq!(matrix.partial, expected);
         };
         check(&answer(""), false);
         check(&answer("").replace("{\"status\"", "{\"isPartial\":true,\"status\""), true);
@@ -159,7 +192,7 @@ mod tests {
     #[test]
     fn what_is_no_matrix_is_refused() {
         let check = |text: &str, expected: &str| {
-            let problem = read(text.as_bytes(), &(0..1)).expect_err(text);
+            let problem = read(text.as_bytes(), &(0..1), &BTreeMap::new()).expect_err(text);
             assert!(problem.starts_with(expected), "{text}: {problem}");
         };
         check("", "EOF");

@@ -12,7 +12,8 @@
 //!   [`POISON_AFTER`] times more. With one culprit proven, the next of the same request fails once more
 //!   only. Where nothing at all is taken the probe ends, all is put together again, nothing was dropped.
 //!
-//! A probe sends at most `2 ⌈log₂ n⌉ + 2` requests that nobody takes, so an ill target is not flooded.
+//! A probe meets at most `2 ⌈log₂ n⌉ + 2` server errors in a row, checks aside, before the target has to take something
+//! else, so an ill target is not flooded.
 //! What a probe cannot decide with this request alone is decided by a witness: whether the target takes
 //! another request ([`Step::AskAnother`]), what it took last if that is fresh, else one that waits. A waiting one
 //! that is taken overtakes what is undecided, and where a target recovers between a suspect and its neighbour,
@@ -57,7 +58,8 @@ pub(super) struct Bisect {
     checks: VecDeque<usize>,
     /// Server errors in a row of the first of `checks`.
     failed_checks: u32,
-    /// Whether a culprit was found by server errors: the target is one that fails on samples.
+    /// Whether a culprit was found by server errors, and a witness whenever one was asked for since: the target is one
+    /// that fails on samples.
     proven: bool,
     /// Server errors in a row, while not probing.
     server_errors: u32,
@@ -100,7 +102,7 @@ impl Bisect {
     pub(super) fn accepted(&mut self) {
         self.take();
         self.server_errors = 0;
-        self.patience = self.patience.map(|left| left.max(self.patience_max));
+        self.patience = self.patience.map(|_| self.patience_max);
         self.checks.extend(self.suspects.drain(..));
     }
 
@@ -149,18 +151,20 @@ impl Bisect {
         Sequel::Wait
     }
 
-    /// The target took another request: it is well, and the probe may go on for as long as it needs.
+    /// The target took another request: it is well, and the probe may go on as one that has just begun.
     pub(super) fn vouch(&mut self) {
-        self.patience = Some(usize::MAX);
+        self.patience = Some(self.patience_max);
         self.checks.extend(self.suspects.drain(..));
     }
 
-    /// Nobody vouches for the target: everything undecided is whole again, to be sent after a pause.
+    /// Nobody vouches for the target: everything undecided is whole again, to be sent after a pause. That it failed
+    /// on a culprit before says nothing of a failure now.
     pub(super) fn no_witness(&mut self) {
         self.pending = self.undecided();
         self.pending.reverse();
         self.suspects.clear();
         self.checks.clear();
+        self.proven = false;
         self.patience = None;
         // A series alone has nothing to halve: the next server error may ask for a witness at once.
         let alone = matches!(self.pending.as_slice(), [one] if one.len() == 1);
@@ -360,6 +364,30 @@ mod tests {
             assert_eq!(bisect.step(), Step::AskAnother);
             bisect.no_witness();
         }
+    }
+
+    /// Has every part meet a server error until a witness is asked for. Returns how many.
+    fn errors_until_asked(bisect: &mut Bisect) -> usize {
+        let is_sent = |_: &usize| {
+            let sends = matches!(bisect.step(), Step::Send(_));
+            sends.then(|| bisect.server_error()).is_some()
+        };
+        (0..).take_while(is_sent).count()
+    }
+
+    /// A witness was good for as many requests as there were series, and a culprit for as long as the request lasted.
+    #[test]
+    fn a_target_that_falls_ill_after_a_witness_is_asked_for_another() {
+        let mut bisect = Bisect::new(2000);
+        let (a_probe, checks) = (2 * 11 + 2, POISON_AFTER as usize + 2 * 11 + 2);
+        errors_until_asked(&mut bisect);
+        bisect.vouch();
+        let errors = errors_until_asked(&mut bisect);
+        assert!(errors <= a_probe + checks, "{errors} server errors without a pause");
+        bisect.no_witness();
+        errors_until_asked(&mut bisect);
+        bisect.vouch();
+        assert_eq!(bisect.server_error(), Sequel::Wait, "one more failure costs nothing yet");
     }
 
     #[test]

@@ -125,8 +125,8 @@ impl Lane {
         let outcome = self.target.post(Part { body: other.body, samples: other.samples }).await;
         self.asked = 0;
         let taken = outcome == Outcome::Accepted;
-        if self.feed.place.answered(taken) {
-            self.target.dropped(other.samples, "queue_full");
+        if let Some(reason) = self.feed.place.answered(taken) {
+            self.target.dropped(other.samples, reason);
         }
         if taken {
             self.feed.look_anew();

@@ -109,16 +109,18 @@ impl Place {
         asked
     }
 
-    /// The record that was asked ahead of its turn has its answer. Returns whether its samples are still to be
+    /// The record that was asked ahead of its turn has its answer. Returns for what reason its samples are still to be
     /// counted: it was not taken, and all that waited with it was given up meanwhile.
-    pub(super) fn answered(&self, taken: bool) -> bool {
+    pub(super) fn answered(&self, taken: bool) -> Option<&'static str> {
         let mut state = self.lock();
-        let Some(asked) = state.asked.take() else { return false };
-        let given_up = asked < state.next;
-        if !taken || given_up {
+        let asked = state.asked.take()?;
+        // While a lane runs, a place is closed only where its target goes.
+        let removed = state.closed.then_some("target_removed");
+        let given_up = if asked < state.next { Some("queue_full") } else { removed };
+        if !taken || given_up.is_some() {
             state.early.remove(&asked);
         }
-        given_up && !taken
+        given_up.filter(|_| !taken)
     }
 
     /// Whether a record was delivered ahead of its turn.
@@ -211,12 +213,23 @@ mod tests {
 
     #[test]
     fn a_witness_is_counted_by_the_one_who_knows_its_answer() {
-        for (taken, still_to_be_counted) in [(true, false), (false, true)] {
+        for (taken, still_to_be_counted) in [(true, None), (false, Some("queue_full"))] {
             let place = place();
             assert!(place.claim(&head(0)) && place.ask(3));
             let given_up = place.give_up(5).expect("something may wait");
             assert_eq!(given_up.early, BTreeSet::from([3]), "not by the one who makes room");
             assert_eq!(place.answered(taken), still_to_be_counted);
+        }
+    }
+
+    /// It stands among those that the remover leaves out, and its lane had not heard of the end yet.
+    #[test]
+    fn a_witness_of_a_closed_place_is_counted_by_its_lane() {
+        for taken in [true, false] {
+            let place = place();
+            assert!(place.claim(&head(0)) && place.ask(3));
+            assert_eq!(place.close().early, BTreeSet::from([3]));
+            assert_eq!(place.answered(taken), (!taken).then_some("target_removed"));
         }
     }
 
@@ -226,7 +239,7 @@ mod tests {
         assert!(place.claim(&head(0)));
         for (sequence, taken) in [(2, true), (3, false)] {
             assert!(place.ask(sequence));
-            assert!(!place.answered(taken));
+            assert_eq!(place.answered(taken), None);
         }
         place.done();
         assert!(!place.claim(&head(2)));

@@ -57,6 +57,11 @@ impl TargetSpec {
 }
 
 impl TargetSpec {
+    /// The name of a target at `url` that was given none: host, port and path; neither query nor credentials.
+    pub fn name_at(url: &Uri) -> String {
+        format!("{}:{}{}", url.host().unwrap_or_default(), url.port_u16().unwrap_or(80), url.path())
+    }
+
     /// The URL without its query, which may hold a token.
     pub fn shown_url(&self) -> String {
         shown_url(&self.url)

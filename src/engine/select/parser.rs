@@ -28,7 +28,7 @@ impl<'a> Parser<'a> {
         let mut matchers = Vec::new();
         let name = self.identifier(|c| matches!(c, '_' | ':'));
         if !name.is_empty() {
-            matchers.push(Matcher { name: METRIC_NAME.into(), condition: Condition::Equal(name.into()) });
+            matchers.push(Matcher::new(METRIC_NAME, Condition::Equal(name.into())));
         }
         self.skip_blank();
         if self.take("{") {
@@ -48,16 +48,22 @@ impl<'a> Parser<'a> {
             if self.take("}") {
                 return Ok(());
             }
-            self.item(&mut named, matchers)?;
+            let start = self.position();
+            let mut matcher = self.item(&mut named)?;
+            if matchers.len() >= MATCHERS_MAX {
+                return self.fail(format!("more matchers than the limit of {MATCHERS_MAX}"));
+            }
             self.skip_blank();
             if !self.take(",") && !self.rest.starts_with('}') {
                 return self.expected("`,` or `}`");
             }
+            matcher.written = start..self.position();
+            matchers.push(matcher);
         }
     }
 
     /// One matcher, or a metric name in quotes. `named` tells whether a name stands alone already.
-    fn item(&mut self, named: &mut bool, matchers: &mut Vec<Matcher>) -> Result<()> {
+    fn item(&mut self, named: &mut bool) -> Result<Matcher> {
         let start = self.rest;
         let quoted = self.at_quote();
         let name = if quoted { self.quoted()? } else { self.identifier(|c| c == '_').to_owned() };
@@ -72,16 +78,11 @@ impl<'a> Parser<'a> {
             return self.fail("metric name is given twice");
         }
         *named |= alone;
-        let matcher = if alone {
-            Matcher { name: METRIC_NAME.into(), condition: Condition::Equal(name.into()) }
+        Ok(if alone {
+            Matcher::new(METRIC_NAME, Condition::Equal(name.into()))
         } else {
-            Matcher { name: name.into(), condition: self.condition()? }
-        };
-        if matchers.len() >= MATCHERS_MAX {
-            return self.fail(format!("more matchers than the limit of {MATCHERS_MAX}"));
-        }
-        matchers.push(matcher);
-        Ok(())
+            Matcher::new(&name, self.condition()?)
+        })
     }
 
     /// Operator and value.
@@ -209,6 +210,11 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// How many bytes were read.
+    fn position(&self) -> usize {
+        self.text.len() - self.rest.len()
+    }
+
     fn take(&mut self, token: &str) -> bool {
         self.rest.strip_prefix(token).inspect(|rest| self.rest = rest).is_some()
     }
@@ -228,8 +234,7 @@ impl<'a> Parser<'a> {
     }
 
     fn fail<T>(&self, problem: impl Into<String>) -> Result<T> {
-        let before = self.text.len() - self.rest.len();
-        let position = self.text[..before].chars().count() + 1;
+        let position = self.text[..self.position()].chars().count() + 1;
         Err(SelectorError { position, problem: problem.into() })
     }
 }

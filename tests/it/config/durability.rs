@@ -59,7 +59,7 @@ fn a_written_path_starts_at_the_file_and_the_default_at_the_working_directory() 
 
 #[test]
 fn edge_values_of_forwarding_are_met() {
-    check("forward", "name", &["x"], &["''", &"x".repeat(65)]);
+    check("forward", "name", &["x"], &["''", &"x".repeat(256)]);
     check("forward", "timeout", &["1ms"], &["0"]);
     check("forward", "min_backoff", &["1ms", "5s"], &["0"]);
     check("forward", "max_backoff", &["30ms"], &["29ms"]);
@@ -111,7 +111,22 @@ fn history_is_asked_where_there_is_an_address() {
     check("history", "max_gap", &["1ms", "100y"], &["0"]);
     check("history", "headers", &["{A: b}"], &["{accept: b}", "{Authorization: b}"]);
     check("history", "basic_auth", &[], &["{username: me}"]);
+    let labels: Vec<_> = (0..40).map(|number| format!("l{number}: x")).collect();
+    let (long, many) = (format!("{{a: {}}}", "x".repeat(20_000)), format!("{{{}}}", labels.join(", ")));
+    check(
+        "history",
+        "labels",
+        &["{cluster: eu, __replica__: a}", "{}"],
+        &["{__name__: up}", "{a: }", "{a: ''}", "[a]", &long, &many],
+    );
     check("history", "bearer_token_env", &["PATH"], &["PROMANTIS_UNSET"]);
+}
+
+#[test]
+fn fetched_series_get_the_external_labels_but_the_replica() {
+    let spec = good("history: {url: 'http://host', labels: {cluster: eu, shard: 1, __replica__: a}}").history;
+    let labels: Vec<_> = spec.expect("there is an address").labels.into_iter().collect();
+    assert_eq!(labels, [("cluster", "eu"), ("shard", "1")].map(|(name, value)| (name.into(), value.into())));
 }
 
 #[test]

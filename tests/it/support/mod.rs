@@ -9,4 +9,5 @@ pub(crate) mod receiver;
 pub(crate) mod server;
 pub(crate) mod stack;
 pub(crate) mod stores;
+pub(crate) mod teller;
 pub(crate) mod until;
