@@ -196,6 +196,10 @@ impl Log {
             state.broken = true;
             return Err(error.into());
         }
+        // Those who wait for what was at risk when it broke are told that it is lost, and so it has to be.
+        if state.broken {
+            return Err(LogError::Broken);
+        }
         state.durable = state.durable.max(next);
         state.forget(self.options.tail_bytes);
         Ok(state.durable)
