@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::mpsc;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -311,7 +312,7 @@ fn what_was_derived_before_an_error_outlives_it() {
     journal.sync().expect("it is well again");
     let opened = Log::open(Arc::new(disk.after_power_loss()), options(8 << 20, SyncMode::Batch));
     let opened = opened.expect("it opens");
-    let ledger = remembered(&opened);
+    let ledger = remembered(&opened).expect("this program wrote it");
     assert!(ledger.has_derived(0, (1, 0)));
     assert_eq!(ledger.cursors["two"][&0], 9);
     let mut reader = log::Reader::default();
