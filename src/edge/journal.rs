@@ -99,6 +99,8 @@ pub struct Journal {
     /// There is something to sync or to heal, or the journal was closed. Apart, so that a request wakes engines only
     /// once they may see it.
     work: Condvar,
+    /// Held by the one who tries the disk again, and taken before the state.
+    healing: Mutex<()>,
     settling: watch::Sender<Settling>,
     /// Records below this sequence may be seen.
     shown: watch::Sender<u64>,
@@ -184,6 +186,7 @@ impl Journal {
             state: Mutex::new(state),
             changed: Condvar::new(),
             work: Condvar::new(),
+            healing: Mutex::default(),
             settling: watch::Sender::new(Settling::new(next)),
             shown: watch::Sender::new(next),
             streams: Mutex::default(),

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::frame::{self, Parsed, SegmentHead, SegmentStart};
-use super::{Log, Options, Record, Segment, State};
+use super::segment::Segment;
+use super::{Log, Options, Record, State};
 use crate::edge::disk::{Disk, File, read_whole};
 
 /// Largest segment that is read. One is full long before.
@@ -78,7 +79,7 @@ impl Log {
                     refused: 0,
                     is_found: true,
                     scratch: Vec::new(),
-                    strays: made.into_iter().map(super::temporary_name).collect(),
+                    strays: made.into_iter().map(super::segment::temporary_name).collect(),
                 }),
             },
         };
@@ -104,7 +105,7 @@ impl Opened {
                     self.damaged += 1;
                 }
                 _ => {
-                    state.strays.push(super::file_name(segment.number));
+                    state.strays.push(super::segment::file_name(segment.number));
                     return Ok(());
                 }
             }
@@ -123,7 +124,7 @@ impl Opened {
         if scanned.records.is_empty() && segment.first == u64::MAX {
             // Neither head nor record: it was being made when the crash came.
             self.cut_bytes += bytes.len() as u64;
-            state.strays.push(super::file_name(segment.number));
+            state.strays.push(super::segment::file_name(segment.number));
             return Ok(());
         }
         if segment.first == u64::MAX {
@@ -168,7 +169,7 @@ fn number_of(name: &str) -> Option<u64> {
 
 /// A segment and its checkpoint. Without a good head its first sequence is `u64::MAX`, for now.
 fn open_segment(disk: &dyn Disk, number: u64) -> io::Result<(Segment, Option<Bytes>)> {
-    let file = disk.open(&super::file_name(number))?;
+    let file = disk.open(&super::segment::file_name(number))?;
     let size = file.size()?;
     let mut bytes = read_start(&*file, frame::HEAD_BYTES)?;
     if let SegmentHead::Longer(total) = frame::parse_segment(&bytes)
@@ -181,7 +182,7 @@ fn open_segment(disk: &dyn Disk, number: u64) -> io::Result<(Segment, Option<Byt
             (first, next, arrival, Some(Bytes::copy_from_slice(checkpoint)))
         }
         SegmentHead::UnknownVersion(version) => {
-            let name = super::file_name(number);
+            let name = super::segment::file_name(number);
             let message = format!("{name} has version {version}, this program reads version 1");
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
