@@ -11,6 +11,7 @@
 mod frame;
 mod opening;
 mod reader;
+mod search;
 mod segment;
 
 use std::collections::VecDeque;

@@ -272,3 +272,27 @@ fn a_sync_during_which_the_log_breaks_makes_nothing_durable() {
     let sequences: Vec<_> = all(&open(&disk).log, 0).into_iter().map(|(sequence, _)| sequence).collect();
     assert_eq!(sequences, [0, 3]);
 }
+
+/// Behind damage, what a sender had put into a body was taken for a record, and all that followed for older ones.
+#[test]
+fn behind_damage_what_stands_in_a_body_is_no_record_of_a_later_sequence() {
+    let disk = Arc::new(MemoryDisk::default());
+    let log = begin(&disk);
+    let head = Head { sequence: 1 << 40, arrival: 0, behind: 0, stream: 0, kind: 1 };
+    let mut body = Vec::new();
+    frame::encode(&head, &[b"forged"], &mut body);
+    log.append(&entry(0, 0, &[&body])).expect("memory does not fail");
+    append(&log, "good");
+    log.sync().expect("memory does not fail");
+    append(&log, "later");
+    drop(log);
+    let file = newest(&disk);
+    let mut bytes = contents(&*file);
+    let at = bytes.windows(body.len()).position(|window| window == body).expect("it is there");
+    bytes[at - 20] ^= 1;
+    rewrite(&*file, &bytes);
+    let opened = open(&disk);
+    assert_eq!(opened.damaged, 1);
+    let read: Vec<_> = all(&opened.log, 0).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(read, ["good", "later"]);
+}
