@@ -404,6 +404,11 @@ impl State {
     }
 }
 
+/// How many segments a journal of `max_bytes` has, about: each is an open file.
+pub fn segments_max(max_bytes: u64, sync: SyncMode) -> u64 {
+    max_bytes / options(max_bytes, sync).segment_bytes + 1
+}
+
 /// How the journal's log is laid out: segments are a thirty-second of the whole, within reason. Where nobody waits for
 /// a sync they are small, since in memory one that is done with is held until it is full.
 pub fn options(max_bytes: u64, sync: SyncMode) -> Options {
