@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{Origin, Source};
 use crate::config::{Config, ConfigErrors};
+use crate::edge::disk::descriptors;
 
 /// Judges every sample on Prometheus's remote-write path and writes scores, flags and forecasts back.
 #[derive(Parser, Debug)]
@@ -77,6 +78,9 @@ pub fn run() -> ExitCode {
     if let Err(message) = start_log(&arguments) {
         eprintln!("promantis: {message}");
         return ExitCode::from(2);
+    }
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it was");
     }
     let outcome = match arguments.command {
         Command::Serve(options) => serve::run(options),

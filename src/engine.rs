@@ -148,6 +148,11 @@ impl Engine {
         counts
     }
 
+    /// The plan in force.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// Takes a new plan. Signals of monitors that are the same live on; the others end.
     pub fn replace_plan(&mut self, plan: Arc<Plan>, sink: &mut impl Sink) -> Counts {
         let mut counts = Counts::default();

@@ -8,8 +8,8 @@ use anyhow::Context;
 use super::gap::Gap;
 use crate::config::Config;
 use crate::edge::clock::unix_ms;
-use crate::edge::disk::{Disk, Folder, Locked, MemoryDisk};
-use crate::edge::journal::{Journal, Rules, Settings, Syncing, WAITING_BYTES_MAX};
+use crate::edge::disk::{Disk, Folder, Locked, MemoryDisk, descriptors};
+use crate::edge::journal::{self, Journal, Rules, Settings, Syncing, WAITING_BYTES_MAX};
 use crate::edge::judge::Judge;
 use crate::edge::limits::{Place, SyncMode};
 use crate::edge::recent::Recent;
@@ -59,6 +59,7 @@ impl Storage {
         let Recovered { journal, judges, report } = recovered.context(located(&config.journal.place))?;
         if lasting {
             tell(&report);
+            warn_of_descriptors(&settings);
         }
         let gap_begin = report.last_arrival.filter(|_| config.history.is_some()).map(|last| gap.begin(last));
         let journal = Arc::new(journal);
@@ -94,6 +95,22 @@ fn top(place: &Place) -> anyhow::Result<Arc<dyn Disk>> {
         Place::Memory => Arc::new(MemoryDisk::default()),
         Place::Folder(path) => Arc::new(Folder::existing(path).with_context(|| located(place))?),
     })
+}
+
+/// Descriptors that are spared for all that is no segment of the journal: connections, above all.
+const OTHER_DESCRIPTORS: u64 = 512;
+
+/// Better now than when the journal is full.
+fn warn_of_descriptors(settings: &Settings) {
+    let needed = journal::segments_max(settings.max_bytes, settings.sync).saturating_add(OTHER_DESCRIPTORS);
+    let limit = descriptors::limit();
+    if needed > limit {
+        tracing::warn!(
+            needed,
+            limit,
+            "a journal of `journal.max_bytes` needs more open files than the system allows: raise `ulimit -Hn`, or `LimitNOFILE` of systemd"
+        );
+    }
 }
 
 fn located(place: &Place) -> String {

@@ -1,5 +1,6 @@
 //! Files behind a trait, so that memory, or a disk that loses power, can stand in for a folder.
 
+pub mod descriptors;
 mod folder;
 mod memory;
 

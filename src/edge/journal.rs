@@ -10,6 +10,7 @@
 //!
 //! One lock is taken per request, never per sample.
 
+mod found;
 mod full;
 mod ledger;
 mod outbox;
@@ -22,7 +23,6 @@ mod waiting;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::series::Batch;
@@ -31,6 +31,8 @@ use super::disk::MemoryDisk;
 use super::limits::SyncMode;
 use super::log::{self, Durable, Log, LogError, Opened, Options};
 use super::telemetry::{self, Metrics};
+use found::remembered;
+pub use found::{newest_rules, oldest_rules};
 use full::Broken;
 pub use full::Full;
 use ledger::Ledger;
@@ -97,6 +99,8 @@ pub struct Journal {
     /// There is something to sync or to heal, or the journal was closed. Apart, so that a request wakes engines only
     /// once they may see it.
     work: Condvar,
+    /// Held by the one who tries the disk again, and taken before the state.
+    healing: Mutex<()>,
     settling: watch::Sender<Settling>,
     /// Records below this sequence may be seen.
     shown: watch::Sender<u64>,
@@ -155,9 +159,9 @@ impl Journal {
     /// Goes on with a log that was opened with [`options`]. Engines see what comes from now on.
     ///
     /// # Errors
-    /// When no new segment can be begun.
+    /// When no new segment can be begun, or another program wrote what the log is remembered by.
     pub fn over(opened: Opened, settings: &Settings, metrics: Arc<Metrics>) -> Result<Self, LogError> {
-        let ledger = remembered(&opened);
+        let ledger = remembered(&opened)?;
         let Opened { log, cut_bytes, damaged, .. } = opened;
         metrics.journal_cut_bytes.inc_by(cut_bytes);
         metrics.journal_damaged_records.inc_by(damaged);
@@ -182,6 +186,7 @@ impl Journal {
             state: Mutex::new(state),
             changed: Condvar::new(),
             work: Condvar::new(),
+            healing: Mutex::default(),
             settling: watch::Sender::new(Settling::new(next)),
             shown: watch::Sender::new(next),
             streams: Mutex::default(),
@@ -325,7 +330,7 @@ impl Journal {
 
     /// The rules in force after the newest record.
     pub fn rules(&self) -> Option<Arc<Rules>> {
-        self.lock().ledger.rules()
+        self.lock().ledger.rules().ok()?
     }
 
     fn refused(&self, state: &State) -> Option<Full> {
@@ -399,6 +404,11 @@ impl State {
     }
 }
 
+/// How many segments a journal of `max_bytes` has, about: each is an open file.
+pub fn segments_max(max_bytes: u64, sync: SyncMode) -> u64 {
+    max_bytes / options(max_bytes, sync).segment_bytes + 1
+}
+
 /// How the journal's log is laid out: segments are a thirty-second of the whole, within reason. Where nobody waits for
 /// a sync they are small, since in memory one that is done with is held until it is full.
 pub fn options(max_bytes: u64, sync: SyncMode) -> Options {
@@ -411,19 +421,6 @@ pub fn options(max_bytes: u64, sync: SyncMode) -> Options {
             SyncMode::Never => Durable::Written,
         },
     }
-}
-
-/// What the newest checkpoint and the records after it say.
-fn remembered(opened: &Opened) -> Ledger {
-    let checkpoint: Option<&Bytes> = opened.checkpoint.as_ref();
-    let mut ledger = checkpoint.and_then(|bytes| Ledger::decode(bytes)).unwrap_or_default();
-    opened.since.iter().for_each(|record| ledger.apply(record));
-    ledger
-}
-
-/// The rules in force before the first record of a log that was opened.
-pub fn oldest_rules(opened: &Opened) -> Option<Arc<Rules>> {
-    opened.oldest.as_ref().and_then(|bytes| Ledger::decode(bytes))?.rules()
 }
 
 impl Journal {

@@ -102,6 +102,13 @@ impl Judge {
         &self.engine
     }
 
+    /// Whether it judges by `rules`, and is one of as many as they say.
+    pub fn is_under(&self, rules: &Rules) -> bool {
+        self.shard.count == rules.shards()
+            && self.samples_per_request == rules.samples_per_request as usize
+            && *self.engine.plan() == rules.plan
+    }
+
     /// Which part of all series it owns.
     pub fn shard(&self) -> Shard {
         self.shard

@@ -11,6 +11,8 @@
 mod frame;
 mod opening;
 mod reader;
+mod search;
+mod segment;
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,11 +20,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::disk::{Disk, File};
+use super::disk::Disk;
 use frame::SegmentStart;
 pub use frame::{Head, PAYLOAD_BYTES_MAX};
 pub use opening::{Opened, check};
 pub use reader::Reader;
+use segment::{NewSegment, Segment, file_name};
 
 /// How a log behaves.
 #[derive(Clone, Copy, Debug)]
@@ -122,27 +125,6 @@ struct State {
     strays: Vec<String>,
 }
 
-#[derive(Clone, Debug)]
-struct Segment {
-    number: u64,
-    /// First sequence that may be in it. What older segments have from here on is superseded.
-    first: u64,
-    /// Every sequence below was used before it, also where no record is left of it.
-    next: u64,
-    /// Arrival of the newest record before it.
-    arrival: i64,
-    file: Arc<dyn File>,
-    /// Where its first record is.
-    start: u64,
-    /// Bytes that are known to be written.
-    size: u64,
-    /// Some of its sequences and where they stand, ascending.
-    marks: Vec<(u64, u64)>,
-}
-
-/// Bytes between two marks of a segment.
-const MARK_BYTES: u64 = 256 << 10;
-
 impl Log {
     /// Appends a record and returns its sequence. Written, not yet durable.
     ///
@@ -196,6 +178,10 @@ impl Log {
             state.broken = true;
             return Err(error.into());
         }
+        // Those who wait for what was at risk when it broke are told that it is lost, and so it has to be.
+        if state.broken {
+            return Err(LogError::Broken);
+        }
         state.durable = state.durable.max(next);
         state.forget(self.options.tail_bytes);
         Ok(state.durable)
@@ -218,7 +204,8 @@ impl Log {
             return Err(LogError::Broken);
         }
         if state.is_found {
-            return Ok(self.go_on(&mut state, |_| checkpoint.to_vec(), |_| true)?);
+            drop(state);
+            return Ok(self.go_on(|_| checkpoint.to_vec(), |_| true)?);
         }
         if let Err(error) = state.segments.back().map_or(Ok(()), Segment::finish) {
             state.broken = true;
@@ -227,7 +214,10 @@ impl Log {
         state.durable = state.next;
         state.forget(self.options.tail_bytes);
         let next = state.next;
-        state.begin_segment(&*self.disk, next, checkpoint, &[]).map_err(LogError::from)
+        let new = state.prepare(next, checkpoint, &[]);
+        let begun = new.write(&*self.disk)?;
+        state.go_on_in(begun, &*self.disk);
+        Ok(())
     }
 
     /// Leaves out all sequences below `sequence`: they were used, and what had them is lost. Before [`Self::roll`].
@@ -247,21 +237,28 @@ impl Log {
         keep: impl Fn(&Record) -> bool,
     ) -> io::Result<()> {
         let _syncing = self.lock_syncing();
-        self.go_on(&mut self.lock(), checkpoint, keep)
+        self.go_on(checkpoint, keep)
     }
 
+    /// Leaves the state alone while the disk works: nothing else can change it but [`Self::trim`], since it is broken.
     fn go_on(
         &self,
-        state: &mut State,
         checkpoint: impl FnOnce(u64) -> Vec<u8>,
         keep: impl Fn(&Record) -> bool,
     ) -> io::Result<()> {
+        let mut state = self.lock();
         let durable = state.durable;
-        // Only so that the old segment holds less that is superseded; often this fails as all else did.
-        let _ = state.segments.back().map(Segment::finish);
         let at_risk = state.tail.partition_point(|record| record.head.sequence < durable);
         let kept: Vec<Record> = state.tail.range(at_risk..).filter(|record| keep(record)).cloned().collect();
-        state.begin_segment(&*self.disk, durable, &checkpoint(durable), &kept)?;
+        let last = state.segments.back().cloned();
+        let new = state.prepare(durable, &checkpoint(durable), &kept);
+        drop(state);
+        // Only so that the old segment holds less that is superseded; often this fails as all else did.
+        let _ = last.as_ref().map(Segment::finish);
+        let begun = new.write(&*self.disk)?;
+        let mut state = self.lock();
+        let state = &mut *state;
+        state.go_on_in(begun, &*self.disk);
         state.tail.truncate(at_risk);
         state.tail.extend(kept);
         state.tail_bytes = state.tail.iter().map(|record| record.payload.len()).sum();
@@ -385,47 +382,21 @@ impl State {
         Ok(())
     }
 
-    fn begin_segment(
-        &mut self,
-        disk: &dyn Disk,
-        first: u64,
-        checkpoint: &[u8],
-        kept: &[Record],
-    ) -> io::Result<()> {
-        // Until all of it is durable nothing can be written; a number is never used twice.
+    /// A segment to be written. Until all of it is durable nothing else can be; a number is never used twice.
+    fn prepare(&mut self, first: u64, checkpoint: &[u8], kept: &[Record]) -> NewSegment {
         self.broken = true;
-        let number = self.number;
+        let (number, next, arrival) = (self.number, self.next, self.arrival);
         self.number += 1;
-        let head = SegmentStart { first, next: self.next, arrival: self.arrival, checkpoint };
-        let head = frame::encode_segment(&head);
-        // It takes effect whole: half of it would supersede what is durable elsewhere.
-        let (name, temporary) = (file_name(number), temporary_name(number));
-        let file = disk.create(&temporary)?;
-        let (start, arrival) = (head.len() as u64, self.arrival);
-        let next = self.next;
-        let mut segment =
-            Segment { number, first, next, arrival, file, start, size: start, marks: Vec::new() };
-        let mut bytes = head;
-        for record in kept {
-            let before = bytes.len();
-            frame::encode(&record.head, &[&record.payload], &mut bytes);
-            segment.wrote(record.head.sequence, (bytes.len() - before) as u64);
-        }
-        let written = segment.file.append(&bytes).and_then(|()| segment.make_room(self.refused));
-        let written = written.and_then(|()| segment.file.sync());
-        let named = written.and_then(|()| disk.rename(&temporary, &name)).and_then(|()| disk.sync());
-        if let Err(error) = named {
-            // What is left of it has nothing that another segment lacks.
-            let _ = disk.remove(&temporary).or_else(|_| disk.remove(&name));
-            return Err(error);
-        }
+        NewSegment::of(number, &SegmentStart { first, next, arrival, checkpoint }, kept, self.refused)
+    }
+
+    fn go_on_in(&mut self, segment: Segment, disk: &dyn Disk) {
         // Those of which nothing is left that counts: starts that end at once would make more and more of them.
-        while let Some(superseded) = self.segments.pop_back_if(|last| last.first >= first) {
+        while let Some(superseded) = self.segments.pop_back_if(|last| last.first >= segment.first) {
             let _ = disk.remove(&file_name(superseded.number));
         }
         self.segments.push_back(segment);
         self.broken = false;
-        Ok(())
     }
 
     fn remember(&mut self, record: Record, tail_bytes: usize) {
@@ -444,48 +415,6 @@ impl State {
             self.tail.pop_front();
         }
     }
-}
-
-impl Segment {
-    fn wrote(&mut self, sequence: u64, bytes: u64) {
-        if self.marks.last().is_none_or(|(_, offset)| self.size - offset >= MARK_BYTES) {
-            self.marks.push((sequence, self.size));
-        }
-        self.size += bytes;
-    }
-
-    /// Makes sure that so many bytes would fit. Else a log on a full disk would heal and break again and again, each
-    /// time with one more file.
-    fn make_room(&self, bytes: usize) -> io::Result<()> {
-        if bytes > 0 {
-            self.file.append(&vec![0; bytes])?;
-            self.file.truncate(self.size)?;
-        }
-        Ok(())
-    }
-
-    /// Cuts what a crash left torn behind its records, and makes the rest durable.
-    fn finish(&self) -> io::Result<()> {
-        if self.file.size()? > self.size {
-            self.file.truncate(self.size)?;
-        }
-        self.file.sync()
-    }
-
-    /// Where to begin to look for `sequence`.
-    fn offset_of(&self, sequence: u64) -> u64 {
-        let after = self.marks.partition_point(|(marked, _)| *marked <= sequence);
-        after.checked_sub(1).map_or(self.start, |at| self.marks[at].1)
-    }
-}
-
-fn file_name(number: u64) -> String {
-    format!("{number:020}.log")
-}
-
-/// Of a segment that is being made.
-fn temporary_name(number: u64) -> String {
-    format!("{}.new", file_name(number))
 }
 
 #[cfg(test)]

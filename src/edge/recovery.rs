@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::disk::Disk;
-use super::journal::record::{self, RULES, TICK};
+use super::journal::record::{self, Foreign, RULES, TICK};
 use super::journal::{self, Entry, Journal, Record, Rules, Settings};
 use super::judge::{Judge, Nobody, Onlooker};
 use super::log::{Head, Log, LogError, Reader};
@@ -98,26 +98,20 @@ pub fn recover(
     // A journal that lost its end, which a snapshot has seen, goes on behind it: no sequence means two things.
     let lost = snapshots.newest().saturating_sub(opened.log.next());
     opened.log.pass_to(snapshots.newest());
-    let oldest = journal::oldest_rules(&opened);
+    let (oldest, recorded) = (journal::oldest_rules(&opened)?, journal::newest_rules(&opened)?);
     let journal = Journal::over(opened, settings, Arc::clone(metrics))?;
-    let recorded = journal.rules();
     let last_arrival = Some(journal.arrival()).filter(|arrival| *arrival > i64::MIN);
     let mut report = Report { last_arrival, lost, ..Report::default() };
-    let mut judges = match &recorded {
-        Some(recorded) => {
-            let loaded = load(snapshots, replaying);
-            let judges = begin_with(&journal, loaded, (oldest.as_deref(), recorded), &mut report)?;
-            replay(&journal, judges, (journal.end(), replaying), &mut report)?
-        }
-        None => match all_of(load(snapshots, replaying)) {
-            Ok(judges) => judges,
-            Err(_) => (0..wanted.shards()).map(|shard| Judge::new(shard, wanted, journal.end())).collect(),
-        },
-    };
-    if recorded.as_deref() != Some(wanted) {
-        if let Some(recorded) = &recorded {
-            report.compare(recorded, wanted);
-        }
+    let loaded = load(snapshots, replaying);
+    // Where the record of the rules is lost, what was acknowledged is judged by those that are wanted.
+    let known = (oldest.as_deref(), recorded.as_deref().unwrap_or(wanted));
+    let judges = begin_with(&journal, loaded, known, &mut report)?;
+    let mut judges = replay(&journal, judges, (journal.end(), replaying), &mut report)?;
+    if let Some(recorded) = &recorded {
+        report.compare(recorded, wanted);
+    }
+    // Judges tell themselves under which rules they are: a record of rules may have been damaged.
+    if recorded.as_deref() != Some(wanted) || !judges.iter().all(|judge| judge.is_under(wanted)) {
         if judges.len() != wanted.shards() {
             judges = Judge::reshard(judges, wanted.shards());
         }
@@ -183,7 +177,8 @@ fn all_of(loaded: Vec<Option<Judge>>) -> Result<Vec<Judge>, Vec<Option<Judge>>> 
 fn first_rules(journal: &Journal) -> io::Result<Option<Rules>> {
     let mut reader = Reader::default();
     let found = journal.read_log(&mut reader, u64::MAX, |head| head.kind == RULES)?;
-    Ok(found.and_then(|found| record::rules(&found)).map(|rules| Rules::clone(&rules)))
+    let rules = found.map(|found| record::rules(&found)).transpose()?;
+    Ok(rules.flatten().map(|rules| Rules::clone(&rules)))
 }
 
 /// Has judges take all records below `end` that they have not taken.
@@ -251,7 +246,7 @@ fn replay_one(
     let mut replayed = Replayed::default();
     let mut reader = Reader::from(judge.next());
     while let Some(found) = journal.read_log(&mut reader, end, is_input)? {
-        let Some(record) = input(&found) else {
+        let Some(record) = input(&found)? else {
             replayed.unreadable += 1;
             continue;
         };
@@ -276,19 +271,24 @@ pub fn is_input(head: &Head) -> bool {
 }
 
 /// A record as engines take it; `None` where it is none of theirs or cannot be read.
-pub fn input(found: &super::log::Record) -> Option<Record> {
+///
+/// # Errors
+/// [`Foreign`] where another program wrote rules: all that follows would be judged by wrong ones.
+pub fn input(found: &super::log::Record) -> Result<Option<Record>, Foreign> {
     let entry = match found.head.kind {
-        TICK => Entry::Tick,
-        RULES => Entry::Rules(record::rules(found)?),
-        _ => {
-            let request = record::request(found)?;
-            let raw = snappy::decompress(&request.body, DECODED_BYTES_MAX).ok()?;
-            let decoded = decode::decode(request.protocol, raw, &Limits::default(), request.latest).ok()?;
-            Entry::Request { batch: decoded.batch }
-        }
+        TICK => Some(Entry::Tick),
+        RULES => record::rules(found)?.map(Entry::Rules),
+        _ => request(found),
     };
     let Head { sequence, arrival, .. } = found.head;
-    Some(Record { sequence, arrival, received: Instant::now(), entry })
+    Ok(entry.map(|entry| Record { sequence, arrival, received: Instant::now(), entry }))
+}
+
+fn request(found: &super::log::Record) -> Option<Entry> {
+    let request = record::request(found)?;
+    let raw = snappy::decompress(&request.body, DECODED_BYTES_MAX).ok()?;
+    let decoded = decode::decode(request.protocol, raw, &Limits::default(), request.latest).ok()?;
+    Some(Entry::Request { batch: decoded.batch })
 }
 
 impl Report {

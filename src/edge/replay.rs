@@ -274,7 +274,7 @@ impl Replay {
             && let Some(found) = self.log.read(reader, self.report.end, is_input)?
         {
             self.report.records += 1;
-            let Some(mut record) = input(&found) else {
+            let Some(mut record) = input(&found)? else {
                 self.report.unreadable += 1;
                 continue;
             };

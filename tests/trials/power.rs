@@ -321,7 +321,7 @@ fn undisturbed<'a>(
     let mut judges: Vec<Judge> = (0..SHARDS).map(|shard| Judge::new(shard, rules, 0)).collect();
     let mut derived = BTreeMap::new();
     for input in inputs {
-        let record = recovery::input(input).ok_or("an input cannot be read")?;
+        let record = recovery::input(input).ok().flatten().ok_or("an input cannot be read")?;
         for judge in &mut judges {
             let stream = judge.stream();
             judge.take(&record, &mut Nobody, |part, request| {

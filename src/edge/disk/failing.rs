@@ -25,7 +25,8 @@ pub(crate) enum Fault {
 #[derive(Clone, Default, Debug)]
 pub(crate) struct FailingDisk {
     files: Arc<Mutex<BTreeMap<String, Arc<FailingFile>>>>,
-    fault: Arc<Mutex<Option<Fault>>>,
+    /// Who holds it keeps every change waiting.
+    pub(crate) fault: Arc<Mutex<Option<Fault>>>,
     /// Bytes of all files.
     used: Arc<AtomicUsize>,
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{self, Origin, Rules};
+use super::record::{self, Foreign, Origin, Rules};
 use crate::edge::log::{Head, Record};
 
 /// For each stream, the sequence below which all is done.
@@ -26,17 +26,16 @@ pub(super) struct Ledger {
     rules: Option<Vec<u8>>,
 }
 
-const VERSION: u8 = 1;
+/// What it is, for errors, and its version: from 2 on its rules have one, too.
+const FORM: (&str, u8) = ("checkpoints", 2);
 
 impl Ledger {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let bytes = vec![VERSION];
-        postcard::to_extend(self, bytes).expect("a ledger has nothing that cannot be written")
+        record::encode(FORM.1, self)
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (version, rest) = bytes.split_first()?;
-        (*version == VERSION).then(|| postcard::from_bytes(rest).ok())?
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Foreign> {
+        record::decode(FORM, bytes)
     }
 
     /// Takes note of a record that is in the log.
@@ -61,8 +60,9 @@ impl Ledger {
         }
     }
 
-    pub(super) fn rules(&self) -> Option<Arc<Rules>> {
-        Rules::decode(self.rules.as_deref()?).map(Arc::new)
+    /// The rules in force; `None` before the first.
+    pub(super) fn rules(&self) -> Result<Option<Arc<Rules>>, Foreign> {
+        self.rules.as_deref().map(|bytes| Rules::decode(bytes).map(Arc::new)).transpose()
     }
 
     /// Puts rules in force from `sequence` on, where every target of derived requests begins with streams that are
@@ -147,10 +147,11 @@ mod tests {
         ledger.derived.insert(3, ((8, 1), 10));
         ledger.set_rules(vec![1, 2, 3], 0);
         let bytes = ledger.encode();
-        assert_eq!(Ledger::decode(&bytes), Some(ledger));
-        assert_eq!(Ledger::decode(&[2, 0, 0, 0, 0]), None);
-        assert_eq!(Ledger::decode(&[]), None);
-        assert!((0..bytes.len()).all(|cut| Ledger::decode(&bytes[..cut]).is_none()));
+        assert_eq!(Ledger::decode(&bytes), Ok(ledger));
+        let (what, known) = FORM;
+        let other = Err(Foreign::Version { what, found: 1, known });
+        assert_eq!(Ledger::decode(&[1, 0, 0, 0, 0]), other);
+        assert!((0..bytes.len()).all(|cut| Ledger::decode(&bytes[..cut]).is_err()));
     }
 
     #[test]

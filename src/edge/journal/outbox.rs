@@ -137,7 +137,7 @@ impl Journal {
     /// How many streams there are that something may still be sent of.
     pub fn streams(&self) -> u16 {
         let state = self.lock();
-        let shards = state.ledger.rules().map_or(1, |rules| rules.shards);
+        let shards = state.ledger.rules().ok().flatten().map_or(1, |rules| rules.shards);
         state.ledger.streams(shards)
     }
 

@@ -5,9 +5,11 @@
 //! newest timestamp `i64`, body as it is posted; its stream is the shard. A cursor: next sequence `u64`, name of
 //! the target; its stream is that of which it tells. Rules: see [`Rules::encode`]. A tick has no payload.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::edge::log::Record;
@@ -29,6 +31,9 @@ pub const CURSOR: u8 = 5;
 /// The stream of forward cursors; those of derived requests are shard numbers.
 pub const FORWARD: u16 = u16::MAX;
 
+/// Rises with every change of what is encoded of [`Rules`], down to the smallest part of a plan.
+const RULES_VERSION: u8 = 1;
+
 const DERIVED_BYTES: usize = 32;
 const REQUEST_BYTES: usize = 10;
 
@@ -43,15 +48,73 @@ pub struct Rules {
     pub samples_per_request: u32,
 }
 
+/// Why something cannot be read whose checksum is good: another program wrote it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Foreign {
+    /// It has another version.
+    #[error(
+        "the {what} in the journal have version {found}, this program reads version {known}; go on with the program that wrote them, or begin with an empty `journal.path`"
+    )]
+    Version {
+        /// What was to be read.
+        what: &'static str,
+        /// Its version.
+        found: u8,
+        /// The version that is read.
+        known: u8,
+    },
+    /// It has the right version, and is something else all the same.
+    #[error(
+        "the {what} in the journal are not in the form of version {known}; go on with the program that wrote them, or begin with an empty `journal.path`"
+    )]
+    Form {
+        /// What was to be read.
+        what: &'static str,
+        /// Its version.
+        known: u8,
+    },
+}
+
+impl From<Foreign> for io::Error {
+    fn from(foreign: Foreign) -> Self {
+        Self::new(io::ErrorKind::Unsupported, foreign)
+    }
+}
+
+/// Bytes of postcard behind a version byte.
+pub(super) fn encode(version: u8, it: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(it, vec![version]).expect("it has nothing that cannot be written")
+}
+
+/// From bytes that [`encode`] made of that version, and nothing behind them.
+pub(super) fn decode<T: DeserializeOwned>(
+    (what, known): (&'static str, u8),
+    bytes: &[u8],
+) -> Result<T, Foreign> {
+    match bytes.split_first() {
+        Some((&found, _)) if found != known => Err(Foreign::Version { what, found, known }),
+        Some((_, rest)) => match postcard::take_from_bytes(rest) {
+            Ok((it, [])) => Ok(it),
+            _ => Err(Foreign::Form { what, known }),
+        },
+        None => Err(Foreign::Form { what, known }),
+    }
+}
+
 impl Rules {
-    /// As bytes: those of postcard.
+    /// As bytes: a version, and those of postcard.
     pub fn encode(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).expect("rules have nothing that cannot be written")
+        encode(RULES_VERSION, self)
     }
 
-    /// From bytes; `None` where they are something else.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes).ok().filter(|rules: &Self| rules.shards > 0)
+    /// From bytes.
+    ///
+    /// # Errors
+    /// [`Foreign`] where they are something else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Foreign> {
+        let (what, known) = ("rules", RULES_VERSION);
+        let rules: Self = decode((what, known), bytes)?;
+        if rules.shards > 0 { Ok(rules) } else { Err(Foreign::Form { what, known }) }
     }
 
     /// How shards are numbered.
@@ -144,15 +207,20 @@ pub fn cursor(record: &Record) -> Option<(&str, u64)> {
     Some((name, u64::from_le_bytes(*next)))
 }
 
-/// The rules that a record puts in force; `None` where it holds none.
-pub fn rules(record: &Record) -> Option<Arc<Rules>> {
-    let rules = Rules::decode(&record.payload).filter(|_| record.head.kind == RULES);
-    rules.map(Arc::new)
+/// The rules that a record puts in force; `None` where it is something else.
+///
+/// # Errors
+/// [`Foreign`] where another program wrote them.
+pub fn rules(record: &Record) -> Result<Option<Arc<Rules>>, Foreign> {
+    match record.head.kind {
+        RULES => Rules::decode(&record.payload).map(|rules| Some(Arc::new(rules))),
+        _ => Ok(None),
+    }
 }
 
 /// How many shards there are from this record on; `None` where it does not tell.
 pub fn rules_shards(record: &Record) -> Option<u16> {
-    rules(record).map(|rules| rules.shards)
+    rules(record).ok()?.map(|rules| rules.shards)
 }
 
 #[cfg(test)]
@@ -175,6 +243,22 @@ mod tests {
         }
         assert_eq!(request(&record(REQUEST, &[b"\x03too new......"])), None);
         assert_eq!(request(&record(TICK, &[&[1; 20]])), None);
+    }
+
+    #[test]
+    fn rules_come_back_as_they_were_and_those_of_another_program_do_not() {
+        let plan = crate::config::parse("").expect("the defaults are valid").plan;
+        let whole = Rules { plan: Plan::clone(&plan), shards: 300, samples_per_request: 9 };
+        let bytes = whole.encode();
+        assert_eq!(rules(&record(RULES, &[&bytes])), Ok(Some(Arc::new(whole))));
+        assert_eq!(rules(&record(TICK, &[&bytes])), Ok(None));
+        let (what, known) = ("rules", RULES_VERSION);
+        let newer = [&[9], &bytes[1..]].concat();
+        assert_eq!(Rules::decode(&newer), Err(Foreign::Version { what, found: 9, known }));
+        let malformed = [&bytes[..bytes.len() - 1], &[&bytes[..], b"x"].concat(), &[]];
+        for malformed in malformed {
+            assert_eq!(Rules::decode(malformed), Err(Foreign::Form { what, known }));
+        }
     }
 
     #[test]

@@ -154,22 +154,16 @@ impl Journal {
 
     /// Begins a new segment after an error, without the requests that nobody was told are durable.
     pub(super) fn heal(&self) -> Result<(), LogError> {
+        let _healing = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
+        let batch = self.sync == SyncMode::Batch;
+        // Where another thread was first, what came since is not to be forgotten.
+        let Some(checkpoint) = self.checkpoint_to_heal(batch) else { return Ok(()) };
+        let keep = |record: &Record| !batch || matches!(record.head.kind, DERIVED | CURSOR);
+        // Without the state: a disk may take its time, and whoever asks meanwhile is to learn that it fails.
+        let healed = self.log.heal(|_| checkpoint, keep);
         let mut state = self.lock();
         let state = &mut *state;
-        if state.broken.is_none() {
-            // Another thread was first: what came since is not to be forgotten.
-            return Ok(());
-        }
-        let batch = self.sync == SyncMode::Batch;
-        let checkpoint = |durable| {
-            self.reach(state, durable);
-            if let Some((_, before)) = state.rules_before.take().filter(|_| batch) {
-                state.ledger.restore_rules(before);
-            }
-            state.ledger.encode()
-        };
-        let keep = |record: &Record| !batch || matches!(record.head.kind, DERIVED | CURSOR);
-        if let Err(error) = self.log.heal(checkpoint, keep) {
+        if let Err(error) = healed {
             let error = LogError::from(error);
             // A disk may be full after other errors, and the other way round.
             state.broken = Some(Broken::by(&error));
@@ -184,6 +178,18 @@ impl Journal {
         tracing::info!("the journal can be written again");
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// What the log is remembered by, without what is lost; `None` where it is not broken. Nothing is appended and
+    /// nothing becomes durable before it is written.
+    fn checkpoint_to_heal(&self, batch: bool) -> Option<Vec<u8>> {
+        let mut state = self.lock();
+        state.broken.as_ref()?;
+        self.reach(&mut state, self.log.durable());
+        if let Some((_, before)) = state.rules_before.take().filter(|_| batch) {
+            state.ledger.restore_rules(before);
+        }
+        Some(state.ledger.encode())
     }
 
     /// Syncs whenever there is something to, until the journal is closed.

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::mpsc;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -292,6 +293,33 @@ fn a_journal_that_is_well_is_not_healed() {
     assert_eq!((seen(&journal), held(&journal)), (vec![request], vec![request]));
 }
 
+/// While the disk was tried again, whoever asked had to wait for it: every thread of the runtime, in the end.
+#[test]
+fn while_the_disk_is_tried_again_the_answer_is_known_without_waiting() {
+    let disk = FailingDisk::default();
+    let journal = on(&disk);
+    disk.set(Some(FULL));
+    assert!(append(&journal, 0, 10).is_err());
+    let (tell, told) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let mut stalled = disk.fault.lock().expect("nobody panics");
+        let trying = scope.spawn(|| journal.sync());
+        while journal.healing.try_lock().is_ok() {
+            std::thread::yield_now();
+        }
+        scope.spawn(|| {
+            journal.move_cursor("one", 0, 1);
+            tell.send((journal.refusal(), journal.bytes_since(0)))
+        });
+        let asked = told.recv_timeout(std::time::Duration::from_secs(5));
+        *stalled = None;
+        drop(stalled);
+        assert!(matches!(asked, Ok((Some(Full::Unwritable(_)), _))), "{asked:?}");
+        assert!(trying.join().expect("no panic").is_ok());
+    });
+    assert_eq!(journal.refusal(), None);
+}
+
 fn derived() -> Outgoing {
     Outgoing { body: Bytes::from_static(b"x"), samples: 1, oldest: 0, newest: 0 }
 }
@@ -311,7 +339,7 @@ fn what_was_derived_before_an_error_outlives_it() {
     journal.sync().expect("it is well again");
     let opened = Log::open(Arc::new(disk.after_power_loss()), options(8 << 20, SyncMode::Batch));
     let opened = opened.expect("it opens");
-    let ledger = remembered(&opened);
+    let ledger = remembered(&opened).expect("this program wrote it");
     assert!(ledger.has_derived(0, (1, 0)));
     assert_eq!(ledger.cursors["two"][&0], 9);
     let mut reader = log::Reader::default();

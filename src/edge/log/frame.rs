@@ -14,9 +14,9 @@ pub(super) const HEAD_BYTES: usize = 40;
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 
 /// Highest sequence that is read. No log gets so far, and whoever goes on behind it has room to count.
-const SEQUENCE_MAX: u64 = u64::MAX >> 1;
+pub(super) const SEQUENCE_MAX: u64 = u64::MAX >> 1;
 
-const MARKER: [u8; 4] = [0xF5, b'R', b'e', b'c'];
+pub(super) const MARKER: [u8; 4] = [0xF5, b'R', b'e', b'c'];
 const MAGIC: &[u8; 8] = b"prmlog\x00\x01";
 
 /// What stands before a payload.
@@ -76,18 +76,24 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed<'_> {
         let prefix = bytes.len().min(MARKER.len());
         return if bytes[..prefix] == MARKER[..prefix] { Parsed::Longer(RECORD_BYTES) } else { Parsed::Bad };
     }
-    let mut fields = Fields(bytes);
+    let fixed = bytes.first_chunk().expect("the length was checked");
+    let Some((crc, length, head)) = fields(fixed) else { return Parsed::Bad };
+    let total = RECORD_BYTES + length;
+    match bytes.get(8..total) {
+        None => Parsed::Longer(total),
+        Some(checked) if crc32c::crc32c(checked) == crc => {
+            Parsed::Good(head, &bytes[RECORD_BYTES..total], total)
+        }
+        Some(_) => Parsed::Bad,
+    }
+}
+
+/// What stands before a payload: its checksum, how long it is, and the head; `None` where no record is so.
+pub(super) fn fields(fixed: &[u8; RECORD_BYTES]) -> Option<(u32, usize, Head)> {
+    let mut fields = Fields(fixed);
     let marker = fields.take::<4>();
     let crc = u32::from_le_bytes(fields.take());
     let length = u32::from_le_bytes(fields.take()) as usize;
-    if marker != MARKER || length > PAYLOAD_BYTES_MAX {
-        return Parsed::Bad;
-    }
-    let total = RECORD_BYTES + length;
-    let Some(checked) = bytes.get(8..total) else { return Parsed::Longer(total) };
-    if crc32c::crc32c(checked) != crc {
-        return Parsed::Bad;
-    }
     let head = Head {
         sequence: u64::from_le_bytes(fields.take()),
         arrival: i64::from_le_bytes(fields.take()),
@@ -95,23 +101,8 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed<'_> {
         stream: u16::from_le_bytes(fields.take()),
         kind: fields.take::<1>()[0],
     };
-    if head.sequence > SEQUENCE_MAX {
-        return Parsed::Bad;
-    }
-    Parsed::Good(head, &bytes[RECORD_BYTES..total], total)
-}
-
-/// Where the next good record after `from` begins, within `bytes`.
-pub(super) fn resync(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    loop {
-        let rest = bytes.get(at..)?;
-        at += rest.windows(MARKER.len()).position(|window| window == MARKER)?;
-        if matches!(parse(&bytes[at..]), Parsed::Good(..)) {
-            return Some(at);
-        }
-        at += 1;
-    }
+    let sane = marker == MARKER && length <= PAYLOAD_BYTES_MAX && head.sequence <= SEQUENCE_MAX;
+    (sane && fields.take() == [0]).then_some((crc, length, head))
 }
 
 /// What stands before the records of a segment.
@@ -243,18 +234,6 @@ mod tests {
             let good = [is_record(sequence), is_segment(sequence, 0), is_segment(0, sequence)];
             assert_eq!(good, [expected; 3], "{sequence}");
         }
-    }
-
-    #[test]
-    fn the_next_good_record_is_found_behind_damage() {
-        let mut bytes = Vec::new();
-        encode(&head(1), &[b"one"], &mut bytes);
-        let second = bytes.len();
-        encode(&head(2), &[&MARKER, &MARKER], &mut bytes);
-        bytes[10] ^= 1;
-        assert_eq!(resync(&bytes, 1), Some(second));
-        bytes[second + 10] ^= 1;
-        assert_eq!(resync(&bytes, 1), None);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::frame::{self, Parsed, SegmentHead, SegmentStart};
-use super::{Log, Options, Record, Segment, State};
+use super::search::Search;
+use super::segment::Segment;
+use super::{Log, Options, Record, State};
 use crate::edge::disk::{Disk, File, read_whole};
 
 /// Largest segment that is read. One is full long before.
@@ -78,7 +80,7 @@ impl Log {
                     refused: 0,
                     is_found: true,
                     scratch: Vec::new(),
-                    strays: made.into_iter().map(super::temporary_name).collect(),
+                    strays: made.into_iter().map(super::segment::temporary_name).collect(),
                 }),
             },
         };
@@ -96,7 +98,7 @@ impl Opened {
         let state = self.log.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         if segment.first == u64::MAX {
             let bytes = read_whole(&*segment.file, SEGMENT_BYTES_MAX)?;
-            let start = frame::resync(&bytes, 0);
+            let start = Search::of(&bytes).next(0, &(0..frame::SEQUENCE_MAX + 1));
             match start.map(|start| (start, frame::parse(&bytes[start..]))) {
                 Some((start, Parsed::Good(head, _, _))) if head.sequence < *limit => {
                     (segment.first, segment.start) = (head.sequence, start as u64);
@@ -104,7 +106,7 @@ impl Opened {
                     self.damaged += 1;
                 }
                 _ => {
-                    state.strays.push(super::file_name(segment.number));
+                    state.strays.push(super::segment::file_name(segment.number));
                     return Ok(());
                 }
             }
@@ -118,12 +120,12 @@ impl Opened {
     fn take(&mut self, mut segment: Segment) -> io::Result<()> {
         let bytes = read_whole(&*segment.file, SEGMENT_BYTES_MAX)?;
         let start = usize::try_from(segment.start).unwrap_or(usize::MAX).min(bytes.len());
-        let scanned = scan(&bytes, start);
+        let scanned = scan(&bytes, start, (segment.first, segment.next));
         let state = self.log.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         if scanned.records.is_empty() && segment.first == u64::MAX {
             // Neither head nor record: it was being made when the crash came.
             self.cut_bytes += bytes.len() as u64;
-            state.strays.push(super::file_name(segment.number));
+            state.strays.push(super::segment::file_name(segment.number));
             return Ok(());
         }
         if segment.first == u64::MAX {
@@ -168,7 +170,7 @@ fn number_of(name: &str) -> Option<u64> {
 
 /// A segment and its checkpoint. Without a good head its first sequence is `u64::MAX`, for now.
 fn open_segment(disk: &dyn Disk, number: u64) -> io::Result<(Segment, Option<Bytes>)> {
-    let file = disk.open(&super::file_name(number))?;
+    let file = disk.open(&super::segment::file_name(number))?;
     let size = file.size()?;
     let mut bytes = read_start(&*file, frame::HEAD_BYTES)?;
     if let SegmentHead::Longer(total) = frame::parse_segment(&bytes)
@@ -181,7 +183,7 @@ fn open_segment(disk: &dyn Disk, number: u64) -> io::Result<(Segment, Option<Byt
             (first, next, arrival, Some(Bytes::copy_from_slice(checkpoint)))
         }
         SegmentHead::UnknownVersion(version) => {
-            let name = super::file_name(number);
+            let name = super::segment::file_name(number);
             let message = format!("{name} has version {version}, this program reads version 1");
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
@@ -204,8 +206,10 @@ fn read_start(file: &dyn File, bytes: usize) -> io::Result<Vec<u8>> {
     Ok(start)
 }
 
-/// All good records of a segment from `start` on, up to where a crash may have torn it.
-fn scan(bytes: &[u8], start: usize) -> Scanned {
+/// All good records of a segment from `start` on, up to where a crash may have torn it. Its head tells its first
+/// sequence, and that below which all were used before it; where it has none, the first is `u64::MAX`.
+fn scan(bytes: &[u8], start: usize, (first, next): (u64, u64)) -> Scanned {
+    let (mut search, known) = (Search::of(bytes), first < u64::MAX);
     let mut scanned = Scanned { end: start as u64, ..Scanned::default() };
     let mut at = start;
     // Records behind damage count only once one of them tells that what was damaged had been durable. For each
@@ -225,7 +229,12 @@ fn scan(bytes: &[u8], start: usize) -> Scanned {
             at += total;
             scanned.end = at as u64;
         } else {
-            let Some(good) = frame::resync(bytes, at + 1) else { break };
+            let last = scanned.records.last().map(|(record, _)| record.head.sequence + 1);
+            let low = last.unwrap_or(if known { first } else { 0 });
+            // From `next` on none is left out, and so there are no more than fit.
+            let records = (bytes.len() - at) / frame::RECORD_BYTES;
+            let high = if known { low.max(next) + records as u64 } else { frame::SEQUENCE_MAX + 1 };
+            let Some(good) = search.next(at + 1, &(low..high)) else { break };
             doubtful.push_back((scanned.records.len(), at as u64));
             at = good;
         }
@@ -241,10 +250,10 @@ fn scan(bytes: &[u8], start: usize) -> Scanned {
 ///
 /// Never fails and never panics, whatever the bytes are: for tools and tests.
 pub fn check(bytes: &[u8]) -> (usize, usize) {
-    let start = match frame::parse_segment(bytes) {
-        SegmentHead::Good(start) => frame::HEAD_BYTES + start.checkpoint.len(),
-        _ => 0,
+    let (start, known) = match frame::parse_segment(bytes) {
+        SegmentHead::Good(start) => (frame::HEAD_BYTES + start.checkpoint.len(), (start.first, start.next)),
+        _ => (0, (u64::MAX, 0)),
     };
-    let scanned = scan(bytes, start);
+    let scanned = scan(bytes, start, known);
     (scanned.records.len(), scanned.records.iter().map(|(record, _)| record.payload.len()).sum())
 }

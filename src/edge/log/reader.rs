@@ -1,11 +1,13 @@
 //! A place in the log, and how to go on from there.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::frame::{self, Head, Parsed};
+use super::search::Search;
 use super::{Log, Record, State};
 use crate::edge::disk::File;
 
@@ -32,6 +34,8 @@ struct Source {
     size: u64,
     /// Sequences from here on are superseded by the next segment.
     limit: u64,
+    /// Those that its records may have.
+    sequences: Range<u64>,
     /// Number of the next segment and where its records begin.
     following: Option<(u64, u64)>,
 }
@@ -150,6 +154,7 @@ impl State {
             file: Arc::clone(&segment.file),
             size: segment.size,
             limit: following.map_or(u64::MAX, |it| it.first),
+            sequences: segment.first..self.next,
             following: following.map(|it| (it.number, it.start)),
         })
     }
@@ -188,7 +193,7 @@ impl Reader {
                 Parsed::Longer(_) | Parsed::Bad => {
                     self.load(source, offset, left)?;
                     self.damaged += 1;
-                    let good = frame::resync(&self.chunk, 1);
+                    let good = Search::of(&self.chunk).next(1, &source.sequences);
                     offset = good.map_or(source.size, |good| offset + good as u64);
                     self.at = Some((source.number, offset));
                 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::segment::temporary_name;
 use super::*;
-use crate::edge::disk::MemoryDisk;
 use crate::edge::disk::failing::{FailingDisk, Fault};
+use crate::edge::disk::{File, MemoryDisk};
 
 const OPTIONS: Options = Options { segment_bytes: 400, tail_bytes: 100, durable: Durable::Synced };
 

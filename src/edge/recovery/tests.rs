@@ -387,3 +387,82 @@ fn to_open_a_journal_changes_nothing_on_the_disk() {
     drop(Log::open(Arc::new(stage.journal.clone()), options).expect("it opens"));
     assert_eq!(files(&stage), before);
 }
+
+/// Opens the log that is left after a crash, as another program would, and writes a record behind all others.
+fn write_as_another_program(stage: &Stage, checkpoint: Option<&[u8]>, (kind, payload): (u8, &[u8])) {
+    let options = journal::options(1 << 30, SyncMode::Batch);
+    let opened = Log::open(Arc::new(stage.journal.clone()), options).expect("it opens");
+    let remembered = opened.checkpoint.clone().expect("there is one");
+    let entry = crate::edge::log::Entry { arrival: i64::MIN, kind, stream: 0, parts: &[payload] };
+    opened.log.roll(checkpoint.unwrap_or(&remembered)).expect("the disk is well");
+    opened.log.append(&entry).expect("the disk is well");
+    opened.log.sync().expect("the disk is well");
+}
+
+/// Rules of a newer program were taken for none, and what was acknowledged under them was never judged.
+#[test]
+fn what_another_program_wrote_is_refused_and_nothing_is_passed_over() {
+    let unknown: &[u8] = &[0xEE, 1, 2, 3];
+    for (checkpoint, record) in [(None, (RULES, unknown)), (Some(unknown), (TICK, &[][..]))] {
+        let mut stage = Stage::new(2);
+        stage.take();
+        stage.take();
+        stage.crash();
+        write_as_another_program(&stage, checkpoint, record);
+        let failed = stage.try_start().expect_err("it cannot be read").to_string();
+        assert!(failed.contains("version 238"), "{failed}");
+    }
+}
+
+/// Flips a bit in the newest record of rules.
+fn damage_rules(stage: &Stage) {
+    let mut names = stage.journal.list().expect("it can be listed");
+    names.sort();
+    for name in names.iter().rev() {
+        let file = stage.journal.open(name).expect("it is there");
+        let mut bytes = crate::edge::disk::read_whole(&*file, 1 << 20).expect("it is small");
+        let is_rules =
+            |at: &usize| bytes[*at..].starts_with(&[0xF5, b'R', b'e', b'c']) && bytes[at + 34] == RULES;
+        if let Some(at) = (0..bytes.len() - 34).rfind(is_rules) {
+            bytes[at + 40] ^= 1;
+            file.truncate(0).and_then(|()| file.append(&bytes)).expect("the disk is well");
+            return file.sync().expect("the disk is well");
+        }
+    }
+    panic!("there are none");
+}
+
+/// Without rules a start began behind all records, and passed over what was acknowledged.
+#[test]
+fn where_the_record_of_the_rules_is_damaged_requests_are_judged_by_those_that_are_wanted() {
+    let calm = play("take take take", &Replaying::Here).derived();
+    let mut stage = Stage::new(2);
+    for _ in 0..3 {
+        stage.take();
+    }
+    stage.crash();
+    damage_rules(&stage);
+    stage.start();
+    assert!(stage.metrics.journal_damaged_records.get() > 0);
+    stage.judge();
+    assert_eq!(stage.derived(), calm);
+}
+
+/// The log remembered the newest rules, and so nobody saw that engines had not got to know them.
+#[test]
+fn engines_that_missed_a_damaged_change_of_rules_get_it_at_the_end_of_the_replay() {
+    for change in ["plan", "shards=3"] {
+        let mut stage = play(&format!("take {change} take crash take"), &Replaying::Here);
+        stage.crash();
+        damage_rules(&stage);
+        stage.start();
+        stage.judge();
+        let judges = &stage.running().judges;
+        assert_eq!(judges.len(), stage.wanted.shards(), "{change}");
+        let in_force = |judge: &Judge| judge.engine().plan() == &stage.wanted.plan;
+        assert!(judges.iter().all(in_force), "{change}");
+        let end = stage.running().journal.end();
+        stage.restart();
+        assert_eq!(stage.running().journal.end(), end, "what is in force is not put in force again");
+    }
+}

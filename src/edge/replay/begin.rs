@@ -27,7 +27,7 @@ pub(super) fn open(folder: &Path, wish: Wish) -> Result<Replay, ReplayError> {
     let failed = |error| ReplayError::Read { path: path.clone(), error };
     let opened = look(|| open_log(&path)).map_err(failed)?;
     let snapshots = look(|| open_snapshots(snapshots.as_deref())).map_err(failed)?;
-    let rules = journal::oldest_rules(&opened);
+    let rules = journal::oldest_rules(&opened).map_err(failed)?;
     let Opened { log, cut_bytes, damaged, .. } = opened;
     let mut survey = Survey::of(&log, rules).map_err(failed)?;
     let end = log.next().min(wish.to);

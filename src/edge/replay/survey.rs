@@ -41,7 +41,7 @@ impl Survey {
             if let Some(((cause, part), request)) = record::derived(&found) {
                 survey.derived.insert((found.head.stream, cause, part), hash(&request));
             }
-            if let Some(rules) = record::rules(&found) {
+            if let Some(rules) = record::rules(&found)? {
                 survey.note(found.head.sequence, rules);
             }
         }

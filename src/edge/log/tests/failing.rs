@@ -228,3 +228,71 @@ fn an_old_segment_whose_head_is_damaged_keeps_its_records() {
     assert_eq!(all(&opened.log, 0).len(), 10);
     assert!(opened.log.oldest_end().is_some_and(|end| end < 10), "old segments can still go");
 }
+
+/// A file that takes nothing more while it is synced, which succeeds.
+#[derive(Debug)]
+struct BreaksMeanwhile(Mutex<std::sync::Weak<Log>>);
+
+impl File for BreaksMeanwhile {
+    fn append(&self, _bytes: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+    fn read_at(&self, _offset: u64, _into: &mut [u8]) -> io::Result<usize> {
+        Ok(0)
+    }
+    fn size(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+    fn truncate(&self, _size: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync(&self) -> io::Result<()> {
+        // The first time alone.
+        let log = std::mem::take(&mut *self.0.lock().expect("nobody panics")).upgrade();
+        assert!(log.is_none_or(|log| log.append(&entry(0, 0, &[b"no room"])).is_err()));
+        Ok(())
+    }
+}
+
+/// Those who waited had been told that it was lost, and then it was durable all the same.
+#[test]
+fn a_sync_during_which_the_log_breaks_makes_nothing_durable() {
+    let disk = Arc::new(MemoryDisk::default());
+    let log = Arc::new(begin(&disk));
+    append(&log, "kept");
+    log.sync().expect("memory does not fail");
+    append(&log, "told to be lost");
+    let file = Arc::new(BreaksMeanwhile(Mutex::new(Arc::downgrade(&log))));
+    log.lock().segments.back_mut().expect("it has begun").file = file;
+    assert!(matches!(log.sync(), Err(LogError::Broken)));
+    assert_eq!(log.durable(), 1);
+    log.heal(|_| Vec::new(), |_| false).expect("memory does not fail");
+    append(&log, "later");
+    assert_eq!(log.sync().expect("memory does not fail"), log.next());
+    let sequences: Vec<_> = all(&open(&disk).log, 0).into_iter().map(|(sequence, _)| sequence).collect();
+    assert_eq!(sequences, [0, 3]);
+}
+
+/// Behind damage, what a sender had put into a body was taken for a record, and all that followed for older ones.
+#[test]
+fn behind_damage_what_stands_in_a_body_is_no_record_of_a_later_sequence() {
+    let disk = Arc::new(MemoryDisk::default());
+    let log = begin(&disk);
+    let head = Head { sequence: 1 << 40, arrival: 0, behind: 0, stream: 0, kind: 1 };
+    let mut body = Vec::new();
+    frame::encode(&head, &[b"forged"], &mut body);
+    log.append(&entry(0, 0, &[&body])).expect("memory does not fail");
+    append(&log, "good");
+    log.sync().expect("memory does not fail");
+    append(&log, "later");
+    drop(log);
+    let file = newest(&disk);
+    let mut bytes = contents(&*file);
+    let at = bytes.windows(body.len()).position(|window| window == body).expect("it is there");
+    bytes[at - 20] ^= 1;
+    rewrite(&*file, &bytes);
+    let opened = open(&disk);
+    assert_eq!(opened.damaged, 1);
+    let read: Vec<_> = all(&opened.log, 0).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(read, ["good", "later"]);
+}
