@@ -116,10 +116,7 @@ fn pace(text: &str) -> Result<Pace, String> {
 }
 
 pub(super) fn run(options: Options) -> Result<(), Failure> {
-    if options.protocol == Protocol::V2 && !options.peer.is_empty() {
-        let message = "--peer goes with --protocol 1.0 only: the peers that Debian has speak no other";
-        return Err(Failure::Usage(message.to_owned()));
-    }
+    check(&options).map_err(Failure::Usage)?;
     let interrupt = Interrupt::default();
     let seen = interrupt.clone();
     runtime()?.block_on(async {
@@ -134,6 +131,21 @@ pub(super) fn run(options: Options) -> Result<(), Failure> {
         };
         measured.map_err(anyhow::Error::from)?
     })
+}
+
+/// What no single option can say of itself.
+fn check(options: &Options) -> Result<(), String> {
+    if options.protocol == Protocol::V2 && !options.peer.is_empty() {
+        return Err(
+            "--peer goes with --protocol 1.0 only: the peers that Debian has speak no other".to_owned()
+        );
+    }
+    let mut words: Vec<_> = options.journal.iter().map(word).chain(options.peer.iter().map(word)).collect();
+    words.sort_unstable();
+    match words.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(format!("{} has more than one turn", pair[0])),
+        None => Ok(()),
+    }
 }
 
 fn measure(options: &Options, interrupt: Interrupt) -> Result<(), Failure> {

@@ -55,7 +55,10 @@ pub(super) enum Journal {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     /// This program, or another build of it.
-    Promantis { program: PathBuf, journal: Journal },
+    Promantis {
+        program: PathBuf,
+        journal: Journal,
+    },
     Peer(Peer),
 }
 
@@ -218,9 +221,14 @@ impl Entrant {
             let idle = now - cpu < IDLE;
             cpu = now;
             match (&self.kind, done) {
-                (Kind::Promantis { .. }, Some(done)) if idle || silence.elapsed() > BACKGROUND_MAX => return Ok(done),
+                (Kind::Promantis { .. }, Some(done)) if idle || silence.elapsed() > BACKGROUND_MAX => {
+                    return Ok(done);
+                }
                 (Kind::Peer(_), _) if idle || silence.elapsed() > BACKGROUND_MAX => return Ok(looked),
-                _ => ensure!(silence.elapsed() < PATIENCE, "not all is judged and delivered after {PATIENCE:?}"),
+                _ => ensure!(
+                    silence.elapsed() < PATIENCE,
+                    "not all is judged and delivered after {PATIENCE:?}"
+                ),
             }
         }
     }

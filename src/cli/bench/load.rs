@@ -203,12 +203,7 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    fn run(
-        &mut self,
-        leg: &Leg<'_>,
-        begin: Instant,
-        (number, lanes): (usize, usize),
-    ) -> anyhow::Result<()> {
+    fn run(&mut self, leg: &Leg<'_>, begin: Instant, (number, lanes): (usize, usize)) -> anyhow::Result<()> {
         let mut connection = Connection::open(leg.addr)?;
         let last = match leg.amount {
             Amount::Steps(steps) => *self.place + steps * self.lane.templates.len() as u64,
@@ -240,12 +235,7 @@ impl Sender<'_> {
     }
 
     /// Posts `body` until it is taken.
-    fn post(
-        &mut self,
-        mut connection: Connection,
-        body: &[u8],
-        leg: &Leg<'_>,
-    ) -> anyhow::Result<Connection> {
+    fn post(&mut self, mut connection: Connection, body: &[u8], leg: &Leg<'_>) -> anyhow::Result<Connection> {
         let mut breaks = 0;
         loop {
             leg.interrupt.check()?;
@@ -282,8 +272,7 @@ mod tests {
         let made: Vec<_> = ready.0.iter().map(VecDeque::len).collect();
         // Three requests a step: two of one connection, one of the other. 100 samples are four steps.
         assert_eq!(made, [8, 4]);
-        let leg =
-            Leg { addr: sink.addr, amount: Amount::Steps(5), rate: None, interrupt: &interrupt };
+        let leg = Leg { addr: sink.addr, amount: Amount::Steps(5), rate: None, interrupt: &interrupt };
         let sent = load.send(&mut places, ready, &leg).unwrap();
         assert_eq!((sent.samples, sent.answers.len(), sent.refused), (125, 15, 0));
         assert_eq!(places.0, [10, 5]);
@@ -297,8 +286,7 @@ mod tests {
         let sink = Sink::start().unwrap();
         let (mut places, ready) = (load.start(), Ready(vec![VecDeque::new(); 2]));
         let begin = Instant::now();
-        let leg =
-            Leg { addr: sink.addr, amount: Amount::Steps(3), rate: Some(400.0), interrupt: &interrupt };
+        let leg = Leg { addr: sink.addr, amount: Amount::Steps(3), rate: Some(400.0), interrupt: &interrupt };
         load.send(&mut places, ready, &leg).unwrap();
         // Six requests, one every 25 ms from 0 on: however slow the machine is, it takes no less.
         assert!(begin.elapsed() >= Duration::from_millis(125), "{:?}", begin.elapsed());

@@ -35,7 +35,8 @@ pub(super) struct Histogram(Vec<(f64, f64)>);
 impl Histogram {
     /// What came since `before`, of the same metric of the same process.
     pub(super) fn since(&self, before: &Self) -> Self {
-        let old = |edge: f64| before.0.iter().find(|(other, _)| *other == edge).map_or(0.0, |(_, count)| *count);
+        let old =
+            |edge: f64| before.0.iter().find(|(other, _)| *other == edge).map_or(0.0, |(_, count)| *count);
         Self(self.0.iter().map(|&(edge, count)| (edge, count - old(edge))).collect())
     }
 

@@ -58,9 +58,7 @@ impl Row {
             samples: rounds.iter().map(|round| round.samples).sum(),
             samples_per_second: median(rounds.iter().map(Measured::per_second)),
             samples_per_cpu_second: median(rounds.iter().map(Measured::per_cpu_second)),
-            first_against_it: median(
-                pairs.map(|(first, it)| first.per_cpu_second() / it.per_cpu_second()),
-            ),
+            first_against_it: median(pairs.map(|(first, it)| first.per_cpu_second() / it.per_cpu_second())),
             bytes_per_series: entrant.bytes_per_series,
             answer_p50_seconds: quantile(&answers, 0.5),
             answer_p99_seconds: quantile(&answers, 0.99),
