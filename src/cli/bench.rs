@@ -75,6 +75,9 @@ pub(super) struct Options {
     /// Another build of promantis that has the same load in turn.
     #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
+    /// Cores that each server may use, by `taskset`. Left out: all.
+    #[arg(long, value_name = "N")]
+    cores: Option<usize>,
     /// How often each has its turn.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -140,6 +143,9 @@ fn check(options: &Options) -> Result<(), String> {
             "--peer goes with --protocol 1.0 only: the peers that Debian has speak no other".to_owned()
         );
     }
+    if let Some(cores) = options.cores.filter(|cores| !(1..=scenario::all_cores()).contains(cores)) {
+        return Err(format!("--cores {cores} is not from 1 to {}", scenario::all_cores()));
+    }
     let mut words: Vec<_> = options.journal.iter().map(word).chain(options.peer.iter().map(word)).collect();
     words.sort_unstable();
     match words.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -195,7 +201,9 @@ impl Bench<'_> {
             Pace::Rate(_) => None,
         };
         let file_system = server::file_system(&self.scenario.folder)?;
-        Ok(Report { run: scenario::sentence(self.options, &file_system), servers, half_load })
+        let run = scenario::sentence(self.options, &file_system);
+        let Options { series, seconds, rounds, .. } = *self.options;
+        Ok(Report { run, series, seconds, rounds, servers, half_load })
     }
 
     fn rate(&self) -> Option<f64> {

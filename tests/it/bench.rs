@@ -80,7 +80,7 @@ fn promantis_and_a_peer_take_the_same_load_in_turn_and_every_sample_is_judged_an
 #[test]
 fn ways_to_keep_the_journal_take_turns_at_a_rate_in_either_version() {
     let ways = ["--journal", "memory,interval", "--rate", "2000", "--protocol", "2.0"];
-    let monitor = ["--detectors", "zscore", "--emit", "score", "--warm-up", "2"];
+    let monitor = ["--detectors", "zscore", "--emit", "score", "--warm-up", "2", "--cores", "1"];
     let (code, report, said) = run(&[&SMALL[..], &ways, &monitor].concat());
     assert_eq!(code, Some(0), "{said}");
     let servers = report["servers"].as_array().expect("servers are a list");
@@ -119,6 +119,7 @@ fn what_cannot_be_measured_is_wrong_usage() {
         (&["--peer", "graphite"], "possible values: prometheus, vmagent, victoriametrics"),
         (&["--peer", "vmagent", "--protocol", "2.0"], "--peer goes with --protocol 1.0 only"),
         (&["--peer", "vmagent", "--peer", "vmagent"], "vmagent has more than one turn"),
+        (&["--cores", "0"], "--cores 0 is not from 1 to"),
         (&["--detectors", "tea"], "tea"),
         (&["--emit", "coffee"], "coffee"),
     ] {

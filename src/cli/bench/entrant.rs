@@ -99,7 +99,7 @@ impl Kind {
                 ("victoria-metrics".into(), "victoria-metrics", arguments, "/health")
             }
         };
-        Ok(Program { executable, package, arguments, addr, ready })
+        Ok(Program { executable, package, arguments, cores: scenario.cores, addr, ready })
     }
 }
 
@@ -186,7 +186,8 @@ impl Entrant {
         let begin = Instant::now();
         let leg = Leg { addr: self.server.addr, amount, rate, interrupt };
         let sent = load.send(&mut self.places, ready, &leg);
-        let sent = sent.and_then(|sent| self.server.check().map(|()| sent));
+        // Whoever ended says why; that it could not be reached then says less.
+        let sent = self.server.check().and(sent);
         let sent = sent.with_context(|| format!("send to {}", self.name))?;
         self.sent += sent.samples;
         let done = self.settle(begin, interrupt).with_context(|| format!("wait for {}", self.name))?;

@@ -11,6 +11,10 @@ use super::entrant::{Entrant, Kind, Measured};
 pub(super) struct Report {
     /// What was run, and where.
     pub(super) run: String,
+    pub(super) series: u32,
+    /// How long each had the load in each round.
+    pub(super) seconds: u64,
+    pub(super) rounds: u32,
     /// One for each that took turns; the first is what the others are compared with.
     pub(super) servers: Vec<Row>,
     /// The first at half of what it took, where it was sent as much as it takes.
@@ -196,7 +200,9 @@ mod tests {
             "| one | 123 k | 9.9 k | 2.35 × | 512 | 12 / 0.51 ms | 1.2 / ? ms | 2000 k | 100 | 7 |\n"
         );
         row.judged = None;
-        let report = Report { run: String::new(), servers: vec![row.clone()], half_load: Some(row) };
+        let servers = vec![row.clone()];
+        let report =
+            Report { run: String::new(), series: 1, seconds: 1, rounds: 1, servers, half_load: Some(row) };
         for line in text(&report).lines().skip(2) {
             assert_eq!(line.matches('|').count(), 11, "{line}");
         }

@@ -12,6 +12,8 @@ pub(super) struct Scenario {
     /// Where all of them keep what they keep.
     pub(super) folder: PathBuf,
     pub(super) interrupt: Interrupt,
+    /// How many cores each may use; without it, all.
+    pub(super) cores: Option<usize>,
     sink: std::net::SocketAddr,
     series: u32,
     monitor: String,
@@ -26,7 +28,8 @@ impl Scenario {
         interrupt: Interrupt,
     ) -> Result<Self, ConfigErrors> {
         let monitor = monitor(&options.detectors, &options.emit);
-        let scenario = Self { folder, interrupt, sink, series: options.series, monitor };
+        let (series, cores) = (options.series, options.cores);
+        let scenario = Self { folder, interrupt, cores, sink, series, monitor };
         config::parse(&scenario.configuration(Journal::Memory))?;
         Ok(scenario)
     }
@@ -74,7 +77,7 @@ pub(super) fn sentence(options: &Options, file_system: &str) -> String {
     };
     format!(
         "{} series of 10 labels and 320 bytes, one sample each in requests of {} over {} connections, {rate}, for {} s \
-         in each of {} rounds; detectors {}, written back: {}; files on {file_system}; {}",
+         in each of {} rounds; detectors {}, written back: {}; files on {file_system}; {} of {}",
         options.series,
         options.requests,
         options.connections,
@@ -82,16 +85,28 @@ pub(super) fn sentence(options: &Options, file_system: &str) -> String {
         options.rounds,
         options.detectors,
         if options.detectors == "none" { "nothing" } else { &options.emit },
-        machine()
+        cores(options),
+        processor()
     )
 }
 
-/// Processors of the machine.
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+/// How many cores a server has.
+fn cores(options: &Options) -> String {
+    match (options.cores, all_cores()) {
+        (Some(some), all) => format!("{some} of {all} cores"),
+        (None, all) => format!("{all} cores"),
+    }
+}
+
+/// How many cores there are.
+pub(super) fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn processor() -> String {
     let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = told.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    format!("{cores} cores of {}", model.map_or("an unknown model", |(_, model)| model.trim()))
+    model.map_or("an unknown model", |(_, model)| model.trim()).to_owned()
 }
 
 #[cfg(test)]

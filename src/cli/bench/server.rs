@@ -29,10 +29,28 @@ pub(super) struct Program {
     /// The Debian package that has it; empty for promantis itself.
     pub(super) package: &'static str,
     pub(super) arguments: Vec<String>,
+    /// How many cores it may use; without it, all.
+    pub(super) cores: Option<usize>,
     /// Where it will answer.
     pub(super) addr: SocketAddr,
     /// What it answers with 200 once it is ready.
     pub(super) ready: &'static str,
+}
+
+impl Program {
+    fn command(&self) -> Command {
+        let mut command = match self.cores {
+            None => Command::new(&self.executable),
+            Some(cores) => {
+                // Becomes the program, so that it has the id of the process.
+                let mut command = Command::new("taskset");
+                command.arg("--cpu-list").arg(format!("0-{}", cores - 1)).arg(&self.executable);
+                command
+            }
+        };
+        command.args(&self.arguments);
+        command
+    }
 }
 
 /// See the module. Ends when dropped.
@@ -51,8 +69,8 @@ impl Server {
         let name = program.executable.display();
         let log = folder.join("log");
         let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        let spawned = Command::new(&program.executable)
-            .args(&program.arguments)
+        let spawned = program
+            .command()
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -159,7 +177,14 @@ mod tests {
 
     fn program(executable: &str, package: &'static str) -> Program {
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
-        Program { executable: executable.into(), package, arguments: Vec::new(), addr, ready: "/" }
+        Program {
+            executable: executable.into(),
+            package,
+            arguments: Vec::new(),
+            cores: None,
+            addr,
+            ready: "/",
+        }
     }
 
     fn failure(program: &Program) -> String {
