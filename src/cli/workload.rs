@@ -75,7 +75,7 @@ pub fn bodies(runs: &[Box<[u8]>], per_request: usize, step: i64, timestamp: i64)
 
 /// A request, uncompressed, whose samples are written anew for each step: that costs some nanoseconds a sample.
 ///
-/// Invariant: in front of each of `ends`, the last bytes of a series are a sample of [`SAMPLE_BYTES`].
+/// Invariant: in front of each of `ends`, the last bytes of a series are a sample of `SAMPLE_BYTES`.
 #[derive(Clone, Debug)]
 pub struct Template {
     raw: Vec<u8>,
