@@ -60,7 +60,8 @@ pub(super) struct Options {
     /// How promantis keeps its journal. Several, with commas, take turns.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "batch")]
     journal: Vec<Journal>,
-    /// Samples a second, or `max`: as many as are taken; then, promantis is measured at half of that, too.
+    /// Samples a second, or `max`: as many as are taken; then, promantis is measured at half of that, too. The warm-up
+    /// comes as fast: where queues are long by then, they are in the bytes per series.
     #[arg(long, value_name = "RATE", default_value = "max", value_parser = pace)]
     rate: Pace,
     /// Samples of a request.
@@ -243,7 +244,8 @@ impl Bench<'_> {
             }
         };
         eprintln!("{name}: warm-up, {steps} samples of {series} series");
-        let entrant = Entrant::enter(name, kind, (self.scenario, &mut self.load), steps)?;
+        let rate = self.rate();
+        let entrant = Entrant::enter(name, kind, (self.scenario, &mut self.load), (steps, rate))?;
         eprintln!("{}: {:.0} bytes per series", entrant.name, entrant.bytes_per_series);
         Ok(entrant)
     }

@@ -134,7 +134,8 @@ pub(super) struct Measured {
 }
 
 impl Entrant {
-    /// Starts it in a folder of its own, and sends it `steps` samples of each series.
+    /// Starts it in a folder of its own, and sends it so many samples of each series, at `rate` samples a second or as
+    /// fast as it takes them.
     ///
     /// # Errors
     /// When it does not start, or does not take the load.
@@ -142,7 +143,7 @@ impl Entrant {
         name: String,
         kind: Kind,
         (scenario, load): (&Scenario, &mut Load),
-        steps: u64,
+        (steps, rate): (u64, Option<f64>),
     ) -> anyhow::Result<Self> {
         let folder = scenario.folder.join(&name);
         fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
@@ -151,7 +152,7 @@ impl Entrant {
         let places = load.start();
         let resident = server.resident_bytes()?;
         let mut entrant = Self { name, kind, server, places, sent: 0, rate: 0.0, bytes_per_series: 0.0 };
-        entrant.leg(load, (Amount::Steps(steps), None), &scenario.interrupt)?;
+        entrant.leg(load, (Amount::Steps(steps), rate), &scenario.interrupt)?;
         let grown = entrant.server.resident_bytes()?.saturating_sub(resident);
         entrant.bytes_per_series = grown as f64 / load.series() as f64;
         Ok(entrant)
