@@ -8,9 +8,6 @@
 //! written, so most likely they are read from the system's cache. Beside the time on the wall stands the CPU time of
 //! all threads, since machines are shared. `DIR` has to be on a real disk; the default is `target`.
 
-#[path = "support/workload.rs"]
-mod workload;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -20,6 +17,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
+use promantis::cli::workload::{STEP_MS, bodies, label_runs};
 use promantis::edge::disk::Folder;
 use promantis::edge::journal::{Entry, Record, Rules, Settings};
 use promantis::edge::judge::{Judge, Nobody};
@@ -31,7 +29,6 @@ use promantis::edge::telemetry::Metrics;
 use promantis::series::Batch;
 use promantis::wire::decode::{Limits, Protocol, decode};
 use promantis::wire::snappy;
-use workload::{STEP_MS, bodies, label_runs};
 
 const REQUEST_SERIES: usize = 10_000;
 /// The first sample, Unix milliseconds.

@@ -6,21 +6,18 @@
 //! with 10 labels, as Prometheus does. Times are of the thread's own CPU, and of each stage the fastest round
 //! after a warm-up counts, because machines are shared; `prost` is decoded in the same run as the yardstick.
 
-#[path = "support/workload.rs"]
-mod workload;
-
 use std::sync::Arc;
 
 use prost::Message;
 use rustix::time::{ClockId, clock_gettime};
 
+use promantis::cli::workload::{STEP_MS, bodies, label_runs};
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Engine, Shard};
 use promantis::series::Sample;
 use promantis::wire::decode::{Limits, Protocol, decode};
 use promantis::wire::encode::RequestBuilder;
 use promantis::wire::{prompb, snappy};
-use workload::{STEP_MS, bodies, label_runs};
 
 const REQUEST_SERIES: usize = 2000;
 /// Rounds before the clock counts: the windows of the detectors fill.

@@ -2,10 +2,14 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
+pub mod workload;
+
+mod bench;
 mod check;
 mod demo;
 mod replay;
 mod scrape;
+mod scratch;
 mod serve;
 
 use std::io::{IsTerminal, Write};
@@ -53,6 +57,8 @@ enum Command {
     Demo(demo::Options),
     /// Judge a journal anew, by the same rules or by others, and compare.
     Replay(replay::Options),
+    /// Measure what samples cost, beside installed peers under the same load.
+    Bench(bench::Options),
 }
 
 /// Why a command ended without doing its work.
@@ -88,6 +94,7 @@ pub fn run() -> ExitCode {
         Command::Scrape(options) => scrape::run(options),
         Command::Demo(options) => demo::run(options),
         Command::Replay(options) => replay::run(&options),
+        Command::Bench(options) => bench::run(options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

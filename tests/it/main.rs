@@ -1,5 +1,6 @@
 //! All integration tests, in one binary.
 
+mod bench;
 mod config;
 mod conformance;
 mod decoder;

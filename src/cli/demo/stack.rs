@@ -3,10 +3,9 @@
 //! The files of `examples/prometheus` are in the program; here they get free ports, and seconds where a real
 //! system has minutes. Everything lives in a temporary directory and ends with the command.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+use super::super::scratch::Scratch;
 use super::super::{Failure, Signals, runtime, show};
 use crate::app::{App, Origin, Source};
 
@@ -60,20 +60,17 @@ struct Running {
     log: PathBuf,
 }
 
-/// A directory of our own that goes when it is dropped.
-struct Scratch(PathBuf);
-
 pub(super) fn run() -> Result<(), Failure> {
-    let scratch = Scratch::new().context("make a temporary directory")?;
+    let scratch = Scratch::new(&std::env::temp_dir(), "demo").context("make a temporary directory")?;
     let [prometheus, alertmanager, node, promantis] = free_addrs().context("find free ports")?;
     let parts = parts([node, alertmanager, prometheus]);
-    write_files(&scratch.0, &parts, promantis).context("write the configuration")?;
-    let source = Source { origin: Origin::File(scratch.0.join("promantis.yml")), listen: None };
+    write_files(scratch.path(), &parts, promantis).context("write the configuration")?;
+    let source = Source { origin: Origin::File(scratch.path().join("promantis.yml")), listen: None };
     let config = source.load()?;
     runtime()?.block_on(async {
         let signals = Signals::listen()?;
         let app = App::start(config, source).await?;
-        let outcome = among(&parts, &scratch.0, app.addr(), signals).await;
+        let outcome = among(&parts, scratch.path(), app.addr(), signals).await;
         app.stop().await;
         Ok(outcome?)
     })
@@ -242,33 +239,17 @@ fn free_addrs() -> io::Result<[SocketAddr; 4]> {
     Ok(addrs.try_into().expect("four were asked for"))
 }
 
-impl Scratch {
-    fn new() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("promantis-demo-{}", std::process::id()));
-        // Fails where it exists, so that nobody else can have prepared it.
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is left to the system, as all temporary files are.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_address_and_delay_of_the_example_is_replaced() {
-        let scratch = Scratch::new().unwrap();
+        let scratch = tempfile::tempdir().unwrap();
         let addrs = free_addrs().unwrap();
-        write_files(&scratch.0, &parts([addrs[0], addrs[1], addrs[2]]), addrs[3]).unwrap();
+        write_files(scratch.path(), &parts([addrs[0], addrs[1], addrs[2]]), addrs[3]).unwrap();
         for (name, _) in FILES {
-            let text = fs::read_to_string(scratch.0.join(name)).unwrap();
+            let text = fs::read_to_string(scratch.path().join(name)).unwrap();
             for port in ["9090", "9093", "9100", "9900"] {
                 assert!(!text.contains(&format!("127.0.0.1:{port}")), "{port} is left in {name}");
             }
@@ -277,7 +258,7 @@ mod tests {
             let some = FILES.iter().any(|(_, text)| text.contains(slow));
             assert!(some, "{slow:?} stands in no file, {quick:?} is never written");
         }
-        let source = Source { origin: Origin::File(scratch.0.join("promantis.yml")), listen: None };
+        let source = Source { origin: Origin::File(scratch.path().join("promantis.yml")), listen: None };
         assert_eq!(source.load().map(|config| config.listen), Ok(addrs[3]));
     }
 
