@@ -45,8 +45,6 @@ const SHORT: usize = 0x7f;
 /// Keys of names up to this one are not hopped over: names that mean something begin with two underscores.
 const RESERVED: u64 = 0x5f5f_ffff_ffff_ffff;
 
-const METRIC_NAME_KEY: u64 = u64::from_be_bytes(*b"__name__");
-
 /// For each length of a name, which bytes of its key are its own; those behind it are none of it.
 const KEY_MASKS: [u64; 9] = {
     let mut masks = [u64::MAX; 9];
@@ -111,25 +109,36 @@ impl Prefix {
 }
 
 impl<'a> Walk<'a> {
-    /// Hops over canonical labels, as long as their lengths are one byte each, their names are told apart by their
-    /// keys, and none but the metric's name is one of those that mean something here. Says whether that was among them.
+    /// Hops over the metric's name, if that is next, and then over canonical labels, as long as their lengths are one
+    /// byte each, their names are told apart by their keys, and are none of those that mean something here. Says
+    /// whether the metric's name was among them.
     #[inline]
     fn hop(&mut self) -> bool {
-        let mut named = false;
-        while let Some((key, length)) = short_label(self.message, self.at) {
-            if key <= self.key.max(RESERVED) {
-                // A name of nine bytes may begin like that, too.
-                if key != METRIC_NAME_KEY || self.message[self.at + 3] != 8 || named || self.key >= key {
-                    break;
-                }
-                named = true;
-            }
-            self.last = self.at;
-            self.at += length;
-            self.key = key;
-            self.count += 1;
+        let named = self.hop_metric_name();
+        // In registers, for this is the loop that counts.
+        let Self { message, mut at, mut last, mut key, mut count } = *self;
+        let mut floor = key.max(RESERVED);
+        while let Some((next, length)) = short_label(message, at)
+            && next > floor
+        {
+            (last, at) = (at, at + length);
+            (floor, key) = (next, next);
+            count += 1;
         }
+        *self = Self { message, at, last, key, count };
         named
+    }
+
+    #[inline]
+    fn hop_metric_name(&mut self) -> bool {
+        const KEY: u64 = u64::from_be_bytes(*b"__name__");
+        let Some((KEY, length)) = short_label(self.message, self.at) else { return false };
+        // Longer names may begin like that, too.
+        let is_it = self.key < KEY && self.message.get(self.at + 3) == Some(&(METRIC_NAME.len() as u8));
+        if is_it {
+            *self = Self { at: self.at + length, last: self.at, key: KEY, count: self.count + 1, ..*self };
+        }
+        is_it
     }
 
     /// Takes any label, if it is canonical: name and value.
@@ -227,5 +236,112 @@ fn split_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
             rest.split_at_checked(usize::from(low & 0x7f) | usize::from(high) << 7)
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::series::push_label;
+
+    /// Labels, and something behind them for which they are not near the end.
+    fn message(labels: &[(Vec<u8>, Vec<u8>)], behind: usize) -> Vec<u8> {
+        let mut message = Vec::new();
+        labels.iter().for_each(|(name, value)| push_label(&mut message, name, value));
+        message.resize(message.len() + behind, 0x12);
+        message
+    }
+
+    fn prefix(message: &[u8], limits: &Limits) -> Option<(Span, Option<Span>)> {
+        let found = canonical_prefix(message, Span { start: 0, end: message.len() as u32 }, limits)?;
+        Some((found.run, found.replica.map(|(label, _)| label)))
+    }
+
+    /// Bytes of the run that `names` begin with, each with the value `x`, if it is canonical.
+    fn check(names: &[&[u8]], canonical: bool) {
+        let labels: Vec<_> = names.iter().map(|name| (name.to_vec(), b"x".to_vec())).collect();
+        for behind in [0, 3, 18] {
+            let message = message(&labels, behind);
+            let run = prefix(&message, &Limits::default()).map(|(run, _)| run.len() + behind);
+            assert_eq!(run, canonical.then_some(message.len()), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_begin_alike_are_told_apart_by_the_rest() {
+        check(&[b"__name__", b"container", b"container_id", b"container_name"], true);
+        check(&[b"__name__", b"container_id", b"container"], false);
+        check(&[b"__name__", b"container_a", b"container_a"], false);
+        check(&[b"__name__", b"a", b"a\0", b"a\0\0", b"ab"], true);
+        check(&[b"__name__", b"a\0", b"a"], false);
+        check(&[b"__name__", b"containe", b"containe\0"], true);
+    }
+
+    #[test]
+    fn only_the_metrics_own_name_is_one() {
+        check(&[b"__name__"], true);
+        check(&[b"A", b"__name__", b"a"], true);
+        check(&[b"__meta", b"__name__", b"__name__x", b"__z"], true);
+        check(&[b"__name__", b"__name__"], false);
+        check(&[b"__name__x", b"a"], false);
+        check(&[b"__name_", b"a"], false);
+        check(&[b"__name__x", b"__name__"], false);
+        check(&[b""], false);
+        check(&[b"", b"__name__"], false);
+    }
+
+    #[test]
+    fn limits_are_kept_on_every_way() {
+        let labels = |name, value| {
+            let long = (vec![b'n'; name], vec![b'v'; value]);
+            message(&[(b"__name__".to_vec(), b"up".to_vec()), long], 18)
+        };
+        for (name, value) in [(1, 1), (100, 5), (100, 30), (126, 126), (127, 1), (1, 127), (128, 128)] {
+            for (name_max, value_max) in [(name, value), (name - 1, value), (name, value - 1), (200, 200)] {
+                let limits = Limits {
+                    name_bytes_max: name_max.max(8),
+                    value_bytes_max: value_max.max(2),
+                    ..Limits::default()
+                };
+                let fits = name <= limits.name_bytes_max && value <= limits.value_bytes_max;
+                assert_eq!(
+                    prefix(&labels(name, value), &limits).is_some(),
+                    fits,
+                    "{name} {value} {limits:?}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        /// What is hopped over is what steps would take, and what they would not take is not: damaged or not.
+        #[test]
+        fn hops_and_steps_find_the_same(
+            mut labels in prop::collection::vec(("(__name__|__replica__|cluster|[_a\u{0}]{0,10}|[a-c]{7,10})", "[xé]{0,40}"), 0..8),
+            sorted in any::<bool>(),
+            damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+            behind in 0_usize..20,
+        ) {
+            if sorted {
+                labels.sort();
+            }
+            let labels: Vec<_> = labels.into_iter().map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect();
+            let mut message = message(&labels, behind);
+            if let Some((at, byte)) = damage.filter(|_| !message.is_empty()) {
+                let at = at.index(message.len());
+                message[at] = byte;
+            }
+            let longest = Limits { name_bytes_max: SHORT - 1, ..Limits::default() };
+            let stepped = prefix(&message, &longest);
+            prop_assert_eq!(format!("{stepped:?}"), format!("{:?}", prefix(&message, &Limits::default())));
+            if damage.is_none() {
+                let ascend = labels.is_sorted_by(|left, right| left.0 < right.0);
+                let full = labels.iter().all(|(name, value)| !name.is_empty() && !value.is_empty());
+                let named = labels.iter().any(|(name, _)| name == METRIC_NAME.as_bytes());
+                prop_assert_eq!(stepped.is_some(), ascend && full && named);
+            }
+        }
     }
 }

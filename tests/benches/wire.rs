@@ -1,0 +1,115 @@
+//! What each stage between the wire and the engine costs, for a request of 2,000 series with 10 labels.
+//!
+//! `cargo bench --bench wire`. Divide by 2,000 for a sample; of derived samples there are two for each series.
+
+#[path = "../../examples/support/workload.rs"]
+mod workload;
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use prost::Message;
+
+use promantis::series::{LabelRun, METRIC_NAME, Sample, SeriesHash, push_label};
+use promantis::wire::decode::{Limits, Protocol, decode};
+use promantis::wire::encode::RequestBuilder;
+use promantis::wire::prompb::{v1, v2};
+use promantis::wire::snappy;
+use workload::{STEP_MS, bodies, label_runs};
+
+const SERIES: usize = 2000;
+const RAW_BYTES_MAX: usize = 32 << 20;
+
+fn incoming(c: &mut Criterion) {
+    let body = bodies(&label_runs(SERIES), SERIES, 7, STEP_MS * 1_000_000).remove(0);
+    let raw = unpack(&body);
+    let raw_v2 = version_2(&raw);
+    let batch = decode(Protocol::V1, raw.clone(), &Limits::default(), i64::MAX).expect("made here").batch;
+    let mut group = c.benchmark_group("in");
+    group.throughput(Throughput::Elements(SERIES as u64));
+    group.bench_function("snappy", |b| b.iter(|| unpack(black_box(&body))));
+    group.bench_function("copy", |b| b.iter(|| black_box(&raw).clone()));
+    for (name, protocol, raw) in [("v1", Protocol::V1, &raw), ("v2", Protocol::V2, &raw_v2)] {
+        group.bench_function(format!("copy, decode {name}"), |b| {
+            b.iter(|| decode(protocol, black_box(raw).clone(), &Limits::default(), i64::MAX));
+        });
+    }
+    group.bench_function("hash", |b| {
+        b.iter(|| batch.iter().fold(0, |all, series| all ^ SeriesHash::of(series.labels).low()));
+    });
+    group.finish();
+}
+
+fn outgoing(c: &mut Criterion) {
+    let names = [named("ml_anomaly_score"), named("ml_anomaly_flag")];
+    let runs: Vec<_> = label_runs(SERIES).iter().map(|run| derived(run)).collect();
+    let push = |builder: &mut RequestBuilder| {
+        for (number, run) in (0_u64..).zip(&runs) {
+            let value = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / (1_u64 << 53) as f64;
+            for (name, value) in names.iter().zip([value, 0.0]) {
+                builder.push(&[name, run], Sample { timestamp: STEP_MS * 1_000_000, value });
+            }
+        }
+    };
+    let mut builder = RequestBuilder::new();
+    push(&mut builder);
+    let raw = builder.finish();
+    let mut compressor = snappy::Compressor::default();
+    let mut group = c.benchmark_group("out");
+    group.throughput(Throughput::Elements(2 * SERIES as u64));
+    group.bench_function("compress", |b| b.iter(|| compressor.compress(black_box(&raw))));
+    group.bench_function("encode, compress", |b| {
+        b.iter(|| {
+            push(&mut builder);
+            builder.finish_compressed()
+        });
+    });
+    group.finish();
+}
+
+fn unpack(body: &[u8]) -> Vec<u8> {
+    snappy::decompress(body, RAW_BYTES_MAX).expect("made here")
+}
+
+fn named(name: &str) -> Vec<u8> {
+    let mut label = Vec::new();
+    push_label(&mut label, METRIC_NAME.as_bytes(), name.as_bytes());
+    label
+}
+
+/// The labels of `run` but its metric's name.
+fn derived(run: &[u8]) -> Vec<u8> {
+    let mut derived = Vec::new();
+    for label in LabelRun::from_canonical(run).iter().filter(|label| label.name != METRIC_NAME) {
+        push_label(&mut derived, label.name.as_bytes(), label.value.as_bytes());
+    }
+    derived
+}
+
+/// The same request in remote write 2.0.
+fn version_2(raw: &[u8]) -> Vec<u8> {
+    let request = v1::WriteRequest::decode(raw).expect("made here");
+    let mut symbols = vec![Vec::new()];
+    let mut index = std::collections::HashMap::new();
+    let mut refer = |text: &Vec<u8>| {
+        *index.entry(text.clone()).or_insert_with(|| {
+            symbols.push(text.clone());
+            symbols.len() as u32 - 1
+        })
+    };
+    let mut timeseries = Vec::new();
+    for series in &request.timeseries {
+        let labels = series.labels.iter().flat_map(|label| [refer(&label.name), refer(&label.value)]);
+        let samples = series.samples.iter().map(|sample| v2::Sample {
+            value: sample.value,
+            timestamp: sample.timestamp,
+            ..Default::default()
+        });
+        let (labels_refs, samples) = (labels.collect(), samples.collect());
+        timeseries.push(v2::TimeSeries { labels_refs, samples, ..Default::default() });
+    }
+    v2::Request { symbols, timeseries }.encode_to_vec()
+}
+
+criterion_group!(benches, incoming, outgoing);
+criterion_main!(benches);
