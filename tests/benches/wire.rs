@@ -2,20 +2,17 @@
 //!
 //! `cargo bench --bench wire`. Divide by 2,000 for a sample; of derived samples there are two for each series.
 
-#[path = "../../examples/support/workload.rs"]
-mod workload;
-
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 
+use promantis::cli::workload::{STEP_MS, bodies, label_runs};
 use promantis::series::{LabelRun, METRIC_NAME, Sample, SeriesHash, push_label};
 use promantis::wire::decode::{Limits, Protocol, decode};
 use promantis::wire::encode::RequestBuilder;
 use promantis::wire::prompb::{v1, v2};
 use promantis::wire::snappy;
-use workload::{STEP_MS, bodies, label_runs};
 
 const SERIES: usize = 2000;
 const RAW_BYTES_MAX: usize = 32 << 20;
