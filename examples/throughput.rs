@@ -35,7 +35,7 @@ struct Egress {
 impl Egress {
     fn flush(&mut self) {
         if let Some(builder) = self.builder.as_mut().filter(|builder| !builder.is_empty()) {
-            self.bytes += snappy::compress(&builder.finish()).len();
+            self.bytes += builder.finish_compressed().len();
         }
     }
 }
