@@ -185,3 +185,72 @@ impl Frame {
         fits.then_some(window)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Learns `values` and compares the bytes that the memory has on the heap.
+    #[track_caller]
+    fn check(values: impl IntoIterator<Item = f64>, bytes: usize) {
+        let mut memory = ShortMemory::default();
+        values.into_iter().for_each(|value| memory.learn(value));
+        assert_eq!(memory.heap_bytes(), bytes, "{memory:?}");
+    }
+
+    #[test]
+    fn the_form_is_as_wide_as_the_values_ask_for() {
+        assert_eq!(size_of::<ShortMemory>(), 16);
+        check([], 0);
+        check((0..100).map(f64::from), 216);
+        check((0..100).map(|count| f64::from(count) / 15.0), 216);
+        check((0..100).map(|cents| f64::from(1999 + cents) / 100.0), 216);
+        check((0..100).map(|step| 8e9 + f64::from(step * 100_003)), 344);
+        check((0..100).map(|step| f64::from(step).sqrt()), 544);
+        check([1e300], 544);
+        check([-0.0], 544);
+    }
+
+    #[test]
+    fn a_few_values_between_lines_take_room_until_they_left() {
+        let counts = (0..20).map(f64::from);
+        let odd = |count: u32| (0..count).map(|step| 3.0 + 1.0 / f64::from(7 * (step + 1)));
+        check(counts.clone().chain(odd(1)), 216 + 64);
+        check(counts.clone().chain(odd(7)), 216 + 64);
+        check(counts.clone().chain(odd(8)), 544);
+        check(counts.clone().chain(odd(7)).chain([5.0; 60]), 216);
+    }
+
+    #[test]
+    fn a_form_that_is_wider_than_needed_is_left_within_two_windows() {
+        let quiet = |count| (0..count).map(|step: u32| f64::from(step % 9));
+        check(quiet(60).chain([1e6]), 344);
+        check(quiet(60).chain([1e300]), 544);
+        check(quiet(30).chain([1e6]).chain(quiet(119)), 216);
+        check(quiet(30).chain([1e300]).chain(quiet(119)), 216);
+    }
+
+    #[test]
+    fn a_drift_does_not_ask_for_a_wider_form() {
+        check((0..1_000_000).step_by(37).map(f64::from), 216);
+        check((0..40_000).rev().map(|step| f64::from(step) * 1e5), 344);
+    }
+
+    #[test]
+    fn mean_and_deviation_do_not_drift() {
+        let mut memory = ShortMemory::default();
+        (0..100_000_u32)
+            .for_each(|step| memory.learn(f64::from(step.wrapping_mul(2_654_435_761) >> 16) / 10.0));
+        (0..60).for_each(|step| memory.learn(f64::from(step % 2)));
+        let summary = memory.summary().unwrap();
+        assert_eq!((summary.mean, summary.std), (0.5, 0.5));
+    }
+
+    #[test]
+    fn what_is_moved_beyond_the_largest_number_stays() {
+        let mut memory = ShortMemory::default();
+        [1.0, f64::MAX].into_iter().for_each(|value| memory.learn(value));
+        memory.shift(f64::MAX);
+        assert_eq!(memory.extremes(), Some((1.0, f64::MAX)));
+    }
+}
