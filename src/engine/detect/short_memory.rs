@@ -40,10 +40,10 @@ impl ShortMemory {
         let (taken, begins_anew) = match &mut self.0 {
             Form::Empty => (false, false),
             Form::Narrow(it) => (it.learn(value), false),
-            Form::Broad(it) => (it.learn(value), it.begins_anew()),
+            Form::Broad(it) => (it.learn(value), it.begins_anew() && may_be_narrow(it)),
             Form::Full(it) => {
                 it.learn(value);
-                (true, it.begins_anew())
+                (true, it.begins_anew() && may_be_on_grid(it))
             }
         };
         if !taken {
@@ -147,6 +147,20 @@ impl ShortMemory {
         });
         Self(on_grid.unwrap_or_else(|| Form::Full(Box::new(Window::taught(values.iter().copied())))))
     }
+}
+
+/// Whether so few values are between lines that a grid may do, as far as the oldest tell.
+fn may_be_on_grid(window: &Window) -> bool {
+    window.by_age().take(ODD_MAX / 2 + 1).any(|value| Grid::default().with(value).is_some())
+}
+
+/// Whether all values could stand within reach of two bytes, as far as a few of them tell: their grid is the coarsest
+/// that all may have.
+fn may_be_narrow(window: &Gridded<i32>) -> bool {
+    let some = window.by_age().take(ODD_MAX / 2 + 1).filter_map(|value| Grid::default().with(value));
+    let coarsest = some.map(Grid::per_unit).fold(0.0, f64::max);
+    let span = window.at(window.len().saturating_sub(1)) - window.at(0);
+    span * coarsest <= i16::MAX as f64
 }
 
 /// Where keys are counted from, and how far they reach.
