@@ -20,8 +20,11 @@ const START_MS: i64 = 1_767_571_200_000;
 const STEP_MS: i64 = 15_000;
 const COLD_SERIES: u64 = 100_000;
 
+/// From noise in 0..1000 to an observation.
+type Kind = fn(u64) -> f64;
+
 /// What signals are made of: each asks for another form of memory.
-const KINDS: [(&str, fn(u64) -> f64); 4] = [
+const KINDS: [(&str, Kind); 4] = [
     ("counts", |noise| 100.0 + (noise % 64) as f64),
     ("rates", |noise| noise as f64 / 15.0),
     ("bytes", |noise| 8e9 + (noise * 262_157) as f64),
@@ -29,7 +32,7 @@ const KINDS: [(&str, fn(u64) -> f64); 4] = [
 ];
 
 /// Sample `step` of a signal.
-fn sample(step: u64, kind: fn(u64) -> f64) -> Sample {
+fn sample(step: u64, kind: Kind) -> Sample {
     let noise = (step.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) % 1000;
     Sample { timestamp: START_MS + step as i64 * STEP_MS, value: kind(noise) }
 }
@@ -65,12 +68,7 @@ fn windowed(group: &mut BenchmarkGroup<'_, WallTime>, memory: &ShortMemory) {
     }
 }
 
-fn single(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    name: &str,
-    kind: fn(u64) -> f64,
-    detector: &mut impl Detector,
-) {
+fn single(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, kind: Kind, detector: &mut impl Detector) {
     in_turn(group, &format!("{name} learns"), kind, |sample| detector.learn(sample));
     group.bench_function(format!("{name} judges"), |bench| {
         bench.iter(|| black_box(&*detector).score(black_box(sample(7, kind))));
@@ -78,12 +76,7 @@ fn single(
 }
 
 /// Gives `act` one sample after the other.
-fn in_turn(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    name: &str,
-    kind: fn(u64) -> f64,
-    mut act: impl FnMut(Sample),
-) {
+fn in_turn(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, kind: Kind, mut act: impl FnMut(Sample)) {
     let mut step = 64;
     group.bench_function(name, |bench| {
         bench.iter(|| {
@@ -120,7 +113,7 @@ fn banks(criterion: &mut Criterion) {
     }
 }
 
-fn taught(monitor: &Monitor, kind: fn(u64) -> f64) -> Bank {
+fn taught(monitor: &Monitor, kind: Kind) -> Bank {
     let mut bank = Bank::new(monitor);
     (0..64).for_each(|step| bank.learn(sample(step, kind)));
     bank

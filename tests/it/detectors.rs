@@ -1,6 +1,7 @@
 //! What every detector promises, whatever it is fed.
 
 use promantis::engine::baseline::HourOfWeek;
+use promantis::engine::detect::moments::Moments;
 use promantis::engine::detect::short_memory::ShortMemory;
 use promantis::engine::detect::summary::Summary;
 use promantis::engine::detect::window::Window;
@@ -107,7 +108,10 @@ fn same_window(memory: &ShortMemory, window: &Window) -> Result<(), TestCaseErro
     };
     let ranked = |it: &Summary| [it.q1, it.median, it.q3, it.mad].map(f64::to_bits);
     prop_assert_eq!(ranked(&one), ranked(&other), "{:?} {:?}", one, other);
-    let size = window.quantile(0.0).unwrap().abs().max(window.quantile(1.0).unwrap().abs());
+    let size = [0.0, 1.0]
+        .map(|q| window.quantile(q).expect("it has a summary").abs())
+        .into_iter()
+        .fold(0.0, f64::max);
     let same = |one: f64, other: f64| one == other || (one - other).abs() <= 1e-14 * size;
     prop_assert!(same(one.mean, other.mean), "{:?} {:?}", one, other);
     prop_assert!(same(one.std, other.std) || !other.std.is_finite(), "{:?} {:?}", one, other);
@@ -260,6 +264,33 @@ proptest! {
                 prop_assert_eq!(read.summary(), memory.summary());
                 memory = read;
             }
+        }
+    }
+
+    /// Hours that were put away and taken out again, week by week, are those of all their values.
+    #[test]
+    fn an_hour_remembers_what_all_its_values_say(
+        level in prop::sample::select(vec![0.0, -50.0, 1e6]),
+        noise in prop::collection::vec(-10.0..10.0f64, 48 * 14),
+    ) {
+        let mut baseline = HourOfWeek::default();
+        let mut hours = vec![Moments::default(); 48];
+        for (index, noise) in noise.into_iter().enumerate() {
+            // Fourteen of each hour, in two weeks.
+            let (hour, week) = (index / 7 % 48, index / 7 / 48);
+            let minute = index as i64 % 7;
+            let timestamp = START_MS + ((week * 168 + hour) as i64 * 60 + minute) * MINUTE_MS;
+            let value = level + 100.0 * (hour as f64 / 7.0).sin() + noise;
+            baseline.learn(Sample { timestamp, value });
+            hours[hour].learn(value);
+        }
+        for (hour, moments) in hours.into_iter().enumerate() {
+            let timestamp = START_MS + (2 * 168 + hour as i64) * 60 * MINUTE_MS;
+            let value = level;
+            let (found, all) = (baseline.score(Sample { timestamp, value }).unwrap(), moments.band().unwrap());
+            prop_assert!(near(found.band.expected, all.expected, 1.0), "{:?} {:?}", found, all);
+            let deviation = all.upper - all.expected;
+            prop_assert!(near(found.band.upper - found.band.expected, deviation, 0.0), "{:?} {:?}", found, all);
         }
     }
 

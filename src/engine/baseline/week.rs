@@ -57,7 +57,7 @@ impl Week {
     /// Remembers `moments`, of at least one observation, for `hour`, which is below [`HOURS`]. `spread` is the
     /// deviation of everything: the first unit is a small part of it.
     ///
-    /// What is too far from all other hours for one unit, by 14 orders of magnitude, is forgotten.
+    /// What no unit reaches, beyond about 1e134, is not remembered.
     pub(super) fn set(&mut self, hour: usize, moments: Moments, spread: f64) {
         if self.bytes.is_empty() {
             self.bytes = vec![0; HEAD];
@@ -136,7 +136,8 @@ impl Week {
         let count = moments.count.min(COUNT_MAX);
         let fading = f64::from(count) / f64::from(moments.count);
         let mean = ((moments.mean - self.base()) / unit).round_ties_even() as i64;
-        let squares = (moments.m2 * fading / unit / unit).to_bits() + (1 << (SQUARES_CUT - 1)) >> SQUARES_CUT;
+        let bits = (moments.m2 * fading / unit / unit).to_bits();
+        let squares = (bits + (1 << (SQUARES_CUT - 1))) >> SQUARES_CUT;
         let squares = squares.saturating_sub(SQUARES_LEAST << 32).min((1 << 40) - 1);
         self.set_whole::<MEAN>(place, mean as u64);
         self.set_whole::<SQUARES>(place + MEAN, squares);
@@ -209,5 +210,93 @@ impl<'de> Deserialize<'de> for Week {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let week = Self { bytes: Vec::deserialize(from)? };
         week.is_sound().then_some(week).ok_or_else(|| serde::de::Error::custom("a week contradicts itself"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Puts `hours` away, then takes them out: they are the same to `tolerance` of `spread`.
+    #[track_caller]
+    fn check(hours: &[(usize, Moments)], spread: f64, tolerance: f64) {
+        let mut week = Week::default();
+        hours.iter().for_each(|&(hour, moments)| week.set(hour, moments, spread));
+        for &(hour, moments) in hours {
+            let found = week.get(hour).unwrap();
+            assert_eq!(found.count, moments.count);
+            assert!((found.mean - moments.mean).abs() <= tolerance * spread, "{found:?} {moments:?}");
+            assert!((found.m2 - moments.m2).abs() <= 1.2e-10 * moments.m2, "{found:?} {moments:?}");
+        }
+        let read = postcard::from_bytes::<Week>(&postcard::to_allocvec(&week).unwrap());
+        assert_eq!(read, Ok(week));
+    }
+
+    fn moments(count: u32, mean: f64, m2: f64) -> Moments {
+        Moments { count, mean, m2 }
+    }
+
+    #[test]
+    fn an_hour_comes_out_as_it_went_in() {
+        check(&[(0, moments(1, 0.1, 0.0))], 0.0, 0.0);
+        check(&[(5, moments(240, 1e9 + 0.1, 99.0)), (4, moments(7, 1e9 - 3.3, 0.01))], 2.0, 1e-13);
+        check(&[(167, moments(65_535, -3.3, 1e-9)), (0, moments(1, 5.5, 1e9))], 3.0, 1e-13);
+    }
+
+    #[test]
+    fn an_hour_far_away_makes_units_larger_for_all() {
+        let near = (9, moments(3, 1.0 / 3.0, 1.0 / 7.0));
+        check(&[near, (8, moments(3, 1e6 / 3.0, 1.0 / 3.0))], 1.0, 1e-8);
+        check(&[near, (8, moments(3, 1e6 / 3.0, 1.0 / 3.0)), (7, moments(2, -1e9, 1.0))], 1.0, 1e-5);
+    }
+
+    #[test]
+    fn what_no_unit_reaches_is_not_remembered() {
+        let mut week = Week::default();
+        week.set(3, moments(2, 1.0, 1.0), 1.0);
+        week.set(4, moments(2, f64::MAX, 1.0), 1.0);
+        assert_eq!(week.get(3), Some(moments(2, 1.0, 1.0)));
+        assert_eq!(week.get(4), None);
+    }
+
+    #[test]
+    fn old_observations_fade_where_the_count_ends() {
+        let mut week = Week::default();
+        week.set(3, moments(4 * COUNT_MAX, 2.0, 4.0), 1.0);
+        assert_eq!(week.get(3), Some(moments(COUNT_MAX, 2.0, 1.0)));
+    }
+
+    #[test]
+    fn each_hour_has_its_own_place() {
+        let mut week = Week::default();
+        let order = (0..HOURS).map(|step| step * 101 % HOURS);
+        for hour in order.clone().chain(order) {
+            week.set(hour, moments(1 + hour as u32, hour as f64, 0.0), 1.0);
+        }
+        for hour in 0..HOURS {
+            assert_eq!(week.get(hour), Some(moments(1 + hour as u32, hour as f64, 0.0)));
+        }
+        assert_eq!(week.heap_bytes(), 31 + 13 * HOURS);
+    }
+
+    #[test]
+    fn only_a_week_that_can_be_read_is_read_back() {
+        let mut week = Week::default();
+        week.set(3, moments(2, 1.0, 1.0), 1.0);
+        let check = |change: fn(&mut Vec<u8>), fits: bool| {
+            let mut bytes = week.bytes.clone();
+            change(&mut bytes);
+            let read = postcard::from_bytes::<Week>(&postcard::to_allocvec(&bytes).unwrap());
+            assert_eq!(read.is_ok(), fits, "{bytes:?}");
+        };
+        check(|_| {}, true);
+        check(Vec::clear, true);
+        check(|bytes| bytes.truncate(30), false);
+        check(|bytes| bytes.push(0), false);
+        check(|bytes| bytes[BASE + EXPONENT] |= 2, false); // An hour too many.
+        check(|bytes| bytes[BASE - 1] = 0x7f, false); // An infinite base.
+        check(|bytes| bytes[..BASE].copy_from_slice(&f64::NAN.to_le_bytes()), false);
+        check(|bytes| bytes[BASE + 1] = 0x7f, false); // No unit is so large.
+        check(|bytes| bytes[HEAD + MEAN + SQUARES..].fill(0), false); // No observation.
     }
 }

@@ -116,9 +116,7 @@ impl<K: Line> Gridded<K> {
         if self.odd().filter(|&(slot, _)| slot != self.keys.turn().slot()).count() == ODD_MAX {
             return false;
         }
-        let above = self.odd().filter(|&(slot, other)| {
-            self.keys.in_slot(slot) == key && other > value
-        });
+        let above = self.odd().filter(|&(slot, other)| self.keys.in_slot(slot) == key && other > value);
         let before = self.keys.count_up_to(key) - above.count();
         let slot = self.keys.turn().slot();
         self.put(key, before);
@@ -334,9 +332,57 @@ impl<K: Line> Gridded<K> {
             let between = odd.iter().find(|(other, _)| usize::from(*other) == slot);
             let line = base + i64::from(keys[slot]);
             let value = between.map_or_else(|| window.grid.value(line), |(_, value)| *value);
-            let fits = value.is_finite() && window.grid.line_below(value) == Some(line) && window.learn(value);
+            let fits =
+                value.is_finite() && window.grid.line_below(value) == Some(line) && window.learn(value);
             fits.then_some(())?;
         }
         (window.odd().count() == odd.len()).then_some(window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a window of halves that saved this is read back.
+    #[track_caller]
+    fn check(saved: Saved, fits: bool) {
+        let bytes = postcard::to_allocvec(&saved).unwrap();
+        let read = postcard::from_bytes::<Gridded<i16>>(&bytes);
+        assert_eq!(read.is_ok(), fits, "{saved:?}");
+        if let Ok(read) = read {
+            assert_eq!(postcard::to_allocvec(&read).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn only_windows_that_can_be_learned_are_read_back() {
+        let tenths = 2;
+        check((tenths, 0, 0, vec![], vec![]), true);
+        check((tenths, 7, 3, vec![1, -1, 1], vec![]), true);
+        check((tenths, 7, 2, vec![1, -1, 1], vec![]), false);
+        check((tenths, 7, 59, vec![5; 60], vec![]), true);
+        check((tenths, 7, 60, vec![5; 60], vec![]), false);
+        check((9, 0, 1, vec![1], vec![]), false);
+        check((tenths, 0, 1, vec![32_766], vec![]), true);
+        check((tenths, 0, 1, vec![32_767], vec![]), false);
+        check((tenths, 0, 1, vec![-32_767], vec![]), false);
+        check((tenths, LINE_MAX - 9, 1, vec![8], vec![]), true);
+        check((tenths, LINE_MAX, 1, vec![0], vec![]), false);
+        check((tenths, i64::MAX, 1, vec![0], vec![]), false);
+    }
+
+    #[test]
+    fn only_values_between_lines_are_read_back_as_such() {
+        let (tenths, thousandths) = (2, 0.143);
+        check((tenths, 0, 3, vec![1, 1, 1], vec![(1, 1.0 / 7.0), (2, 1.0 / 7.0)]), true);
+        check((tenths, 0, 3, vec![1, 1, 2], vec![(2, 1.0 / 7.0)]), false);
+        check((tenths, 0, 1, vec![1], vec![(0, thousandths)]), false); // On a finer grid.
+        check((tenths, 0, 1, vec![1], vec![(0, 0.1)]), false);
+        check((tenths, 0, 1, vec![1], vec![(1, 1.0 / 7.0)]), false);
+        check((tenths, 0, 1, vec![1], vec![(0, 1.0 / 7.0), (0, 1.0 / 7.0)]), false);
+        check((tenths, 0, 1, vec![0], vec![(0, -0.0)]), false);
+        check((tenths, 0, 1, vec![0], vec![(0, f64::NAN)]), false);
+        check((tenths, 0, 8, vec![1; 8], (0..8).map(|slot| (slot, 1.0 / 7.0)).collect()), false);
     }
 }

@@ -41,10 +41,10 @@ impl ShortMemory {
         let (taken, begins_anew) = match &mut self.0 {
             Form::Empty => (false, false),
             Form::Narrow(it) => (it.learn(value), false),
-            Form::Broad(it) => (it.learn(value), it.begins_anew()),
+            Form::Broad(it) => (it.learn(value), it.begins_anew() && may_be_narrow(it)),
             Form::Full(it) => {
                 it.learn(value);
-                (true, it.begins_anew())
+                (true, it.begins_anew() && may_be_on_grid(it))
             }
         };
         if !taken {
@@ -160,6 +160,20 @@ impl ShortMemory {
     }
 }
 
+/// Whether so few values are between lines that a grid may do, as far as the oldest tell.
+fn may_be_on_grid(window: &Window) -> bool {
+    window.by_age().take(ODD_MAX / 2 + 1).any(|value| Grid::default().with(value).is_some())
+}
+
+/// Whether all values could stand within reach of two bytes, as far as a few of them tell: their grid is the coarsest
+/// that all may have.
+fn may_be_narrow(window: &Gridded<i32>) -> bool {
+    let some = window.by_age().take(ODD_MAX / 2 + 1).filter_map(|value| Grid::default().with(value));
+    let coarsest = some.map(Grid::per_unit).fold(0.0, f64::max);
+    let span = window.at(window.len().saturating_sub(1)) - window.at(0);
+    span * coarsest <= i16::MAX as f64
+}
+
 /// Where keys are counted from, and how far they reach.
 struct Frame {
     grid: Grid,
@@ -194,5 +208,74 @@ impl Frame {
         let mut window = Box::new(Gridded::new(self.grid, self.base));
         let fits = self.reach <= K::MAX / 2 && values.iter().all(|&value| window.learn(value));
         fits.then_some(window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Learns `values` and compares the bytes that the memory has on the heap.
+    #[track_caller]
+    fn check(values: impl IntoIterator<Item = f64>, bytes: usize) {
+        let mut memory = ShortMemory::default();
+        values.into_iter().for_each(|value| memory.learn(value));
+        assert_eq!(memory.heap_bytes(), bytes, "{memory:?}");
+    }
+
+    #[test]
+    fn the_form_is_as_wide_as_the_values_ask_for() {
+        assert_eq!(size_of::<ShortMemory>(), 16);
+        check([], 0);
+        check((0..100).map(f64::from), 216);
+        check((0..100).map(|count| f64::from(count) / 15.0), 216);
+        check((0..100).map(|cents| f64::from(1999 + cents) / 100.0), 216);
+        check((0..100).map(|step| 8e9 + f64::from(step * 100_003)), 344);
+        check((0..100).map(|step| f64::from(step).sqrt()), 544);
+        check([1e300], 544);
+        check([-0.0], 544);
+    }
+
+    #[test]
+    fn a_few_values_between_lines_take_room_until_they_left() {
+        let counts = (0..20).map(f64::from);
+        let odd = |count: u32| (0..count).map(|step| 3.0 + 1.0 / f64::from(7 * (step + 1)));
+        check(counts.clone().chain(odd(1)), 216 + 64);
+        check(counts.clone().chain(odd(7)), 216 + 64);
+        check(counts.clone().chain(odd(8)), 544);
+        check(counts.clone().chain(odd(7)).chain([5.0; 60]), 216);
+    }
+
+    #[test]
+    fn a_form_that_is_wider_than_needed_is_left_within_two_windows() {
+        let quiet = |count| (0..count).map(|step: u32| f64::from(step % 9));
+        check(quiet(60).chain([1e6]), 344);
+        check(quiet(60).chain([1e300]), 544);
+        check(quiet(30).chain([1e6]).chain(quiet(119)), 216);
+        check(quiet(30).chain([1e300]).chain(quiet(119)), 216);
+    }
+
+    #[test]
+    fn a_drift_does_not_ask_for_a_wider_form() {
+        check((0..1_000_000).step_by(37).map(f64::from), 216);
+        check((0..40_000).rev().map(|step| f64::from(step) * 1e5), 344);
+    }
+
+    #[test]
+    fn mean_and_deviation_do_not_drift() {
+        let mut memory = ShortMemory::default();
+        (0..100_000_u32)
+            .for_each(|step| memory.learn(f64::from(step.wrapping_mul(2_654_435_761) >> 16) / 10.0));
+        (0..60).for_each(|step| memory.learn(f64::from(step % 2)));
+        let summary = memory.summary().unwrap();
+        assert_eq!((summary.mean, summary.std), (0.5, 0.5));
+    }
+
+    #[test]
+    fn what_is_moved_beyond_the_largest_number_stays() {
+        let mut memory = ShortMemory::default();
+        [1.0, f64::MAX].into_iter().for_each(|value| memory.learn(value));
+        memory.shift(f64::MAX);
+        assert_eq!(memory.extremes(), Some((1.0, f64::MAX)));
     }
 }

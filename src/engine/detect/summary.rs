@@ -42,7 +42,6 @@ pub(super) trait Ascending {
     fn guess_below(&self) -> Option<usize> {
         None
     }
-
 }
 
 /// All that methods ask for of `known`; `None` below [`MIN_OBSERVATIONS`].
@@ -89,9 +88,11 @@ pub(super) fn mad(known: &(impl Ascending + ?Sized), median: f64) -> Option<f64>
     // Rounding may have put deviations that are equal but for it in another order.
     let (low, high) = match guess {
         Some((low, high)) if low <= high => (low, high),
-        _ => around_end(known, median, search(known.len(), |below, above| {
-            median - known.at(below) < known.at(above) - median
-        })),
+        _ => around_end(
+            known,
+            median,
+            search(known.len(), |below, above| median - known.at(below) < known.at(above) - median),
+        ),
     };
     Some(if last % 2 == 0 { low } else { f64::midpoint(low, high) })
 }
