@@ -22,6 +22,8 @@ use promantis::wire::{prompb, snappy};
 const REQUEST_SERIES: usize = 2000;
 /// Rounds before the clock counts: the windows of the detectors fill.
 const WARM_UP: i64 = 64;
+/// When the first sample is taken, Unix milliseconds: timestamps are as long as those of today.
+const START_MS: i64 = 1_700_000_000_000;
 
 /// Encodes score and flag, or drops them.
 struct Egress {
@@ -81,20 +83,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut engine = Engine::new(Shard { index: 0, count: 1 }, Arc::clone(&plan));
     let mut whole = Egress { builder: Some(RequestBuilder::new()), bytes: 0 };
     for round in 0..WARM_UP + rounds {
-        let bodies = bodies(&runs, REQUEST_SERIES, round, round * STEP_MS);
+        let now = START_MS + round * STEP_MS;
+        let bodies = bodies(&runs, REQUEST_SERIES, round, now);
         let measured = round >= WARM_UP;
         let emit = measured && round % 2 == 0;
         if measured {
-            let prost = time(&bodies, |raw| drop(prompb::v1::WriteRequest::decode(&*raw)));
             let ours = time(&bodies, |raw| drop(decode(Protocol::V1, raw, &Limits::default(), i64::MAX)));
-            fastest[0] = fastest[0].min(prost);
             fastest[1] = fastest[1].min(ours);
         }
         let mut quiet = Egress { builder: None, bytes: 0 };
         let sink = if emit { &mut whole } else { &mut quiet };
         let judged = time(&bodies, |raw| {
             let decoded = decode(Protocol::V1, raw, &Limits::default(), i64::MAX).expect("made here");
-            engine.ingest(&decoded.batch, round * STEP_MS, sink);
+            engine.ingest(&decoded.batch, now, sink);
             sink.flush();
         });
         if measured {
@@ -102,13 +103,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             fastest[stage] = fastest[stage].min(judged);
         }
     }
+    let resident = (resident_bytes() - before) / series;
+    // Last, since it leaves the heap in pieces, and who asks for much then has to put them together.
+    for round in 0..rounds {
+        let bodies = bodies(&runs, REQUEST_SERIES, round, START_MS + round * STEP_MS);
+        let prost = time(&bodies, |raw| drop(prompb::v1::WriteRequest::decode(&*raw)));
+        fastest[0] = fastest[0].min(prost);
+    }
     let names = ["prost decode", "decode", "decode, judge", "decode, judge, encode score and flag"];
     for (name, ns) in names.iter().zip(fastest) {
         let each = ns as f64 / series as f64;
         let ratio = fastest[0] as f64 / ns as f64;
         println!("{name:38} {each:7.0} ns/sample {:6.2} M samples/s/core  {ratio:5.1} x prost", 1e3 / each);
     }
-    let resident = (resident_bytes() - before) / series;
     println!("bytes per series: {} on the heap by count, {resident} resident", engine.heap_bytes() / series);
     println!(
         "score and flag took {} bytes on the wire per sample in",

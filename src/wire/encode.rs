@@ -227,6 +227,7 @@ mod tests {
     use super::*;
     use crate::series::{LabelRunBuf, STALE_NAN_BITS};
     use crate::wire::prompb::v1;
+    use crate::wire::snappy;
 
     fn request(names: &[&str]) -> Vec<u8> {
         let mut builder = RequestBuilder::new();
@@ -279,6 +280,26 @@ mod tests {
         assert_eq!((builder.samples(), builder.is_empty()), (1, false));
         assert_eq!(builder.bytes(), builder.finish().len());
         assert_eq!((builder.samples(), builder.bytes(), builder.is_empty()), (0, 0, true));
+    }
+
+    #[test]
+    fn a_builder_that_goes_on_makes_what_a_new_one_makes() {
+        let (mut old, mut compressor) = (RequestBuilder::new(), Compressor::default());
+        for (count, timestamp) in [(300, 1), (1, 1), (0, 0), (2000, 1_700_000_000_000), (3, 0), (700, -1)] {
+            let mut new = RequestBuilder::new();
+            for number in 0..count {
+                let label =
+                    [("number", number.to_string().as_str())].into_iter().collect::<LabelRunBuf>().encode();
+                let sample =
+                    Sample { timestamp: timestamp - i64::from(number % 2), value: f64::from(number % 3) };
+                old.push(&[&label], sample);
+                new.push(&[&label], sample);
+            }
+            let raw = new.finish();
+            assert_eq!(compressor.compress(&raw), snappy::compress(&raw));
+            assert_eq!(old.finish_compressed(), snappy::compress(&raw), "{count} {timestamp}");
+            assert!(old.is_empty());
+        }
     }
 
     #[test]

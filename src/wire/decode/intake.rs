@@ -235,21 +235,25 @@ fn bump(count: &mut usize, what: &'static str, max: usize) -> Result<(), Malform
     if *count > max { Err(Malformed::TooMany { what, max }) } else { Ok(()) }
 }
 
-/// The sample as nearly every sender writes it: value, then a timestamp of six bytes (1971 to 2109).
+/// The sample as nearly every sender writes it: a value unless it is 0, then a timestamp of six bytes (1971 to 2109).
 #[inline]
 pub(super) fn plain_sample(bytes: &[u8]) -> Option<Sample> {
-    let [0x09, rest @ ..] = <[u8; 16]>::try_from(bytes).ok()? else { return None };
-    let ([value @ .., _, _, _, _, _, _, _], Some(last)) = (rest, rest.last_chunk()) else { return None };
-    // Tag of the timestamp, then which of its bytes go on.
-    let last = u64::from_le_bytes(*last);
-    if last & 0x8080_8080_8080_ff00 != 0x0080_8080_8080_1000 {
+    let (value, &[0x10, a, b, c, d, e, f]) = bytes.split_last_chunk()? else { return None };
+    let value = match *value {
+        [0x09, ref value @ ..] => f64::from_le_bytes(value.try_into().ok()?),
+        [] => 0.0,
+        _ => return None,
+    };
+    let bytes = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+    // All but the last byte go on.
+    if bytes & 0x8080_8080_8080 != 0x0080_8080_8080 {
         return None;
     }
     // Seven bits of each byte, closed up in pairs.
-    let sevens = last >> 16 & 0x7f7f_7f7f_7f7f;
+    let sevens = bytes & 0x7f7f_7f7f_7f7f;
     let pairs = (sevens & 0x007f_007f_007f) | (sevens & 0x7f00_7f00_7f00) >> 1;
     let timestamp = (pairs & 0x3fff) | (pairs >> 16 & 0x3fff) << 14 | pairs >> 32 << 28;
-    Some(Sample { timestamp: timestamp as i64, value: f64::from_le_bytes(value) })
+    Some(Sample { timestamp: timestamp as i64, value })
 }
 
 /// Any other sample. Remote write 2.0 adds a start timestamp, which is read and not used.
@@ -271,4 +275,42 @@ fn clipped(run: &[u8]) -> String {
     let mut text = LabelRun::from_canonical(run).to_string();
     text.truncate(text.floor_char_boundary(512));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::encode::RequestBuilder;
+
+    /// Reads a sample of `value` at `timestamp` on both ways.
+    fn check(value: f64, timestamp: i64, plain: bool) {
+        let mut builder = RequestBuilder::new();
+        builder.push(&[], Sample { timestamp, value });
+        let request = builder.finish();
+        let span = Span { start: 4, end: request.len() as u32 };
+        let any = any_sample(&request, span, Protocol::V1).unwrap();
+        assert_eq!(any, Sample { timestamp, value });
+        assert_eq!(plain_sample(span.of(&request)), plain.then_some(any), "{value} {timestamp}");
+    }
+
+    #[test]
+    fn a_plain_sample_is_what_any_sample_would_be() {
+        for value in [0.0, -0.0, 1.5, f64::INFINITY, f64::from_bits(crate::series::STALE_NAN_BITS)] {
+            for (timestamp, plain) in [
+                (0, false),
+                (1, false),
+                ((1 << 35) - 1, false),
+                (1 << 35, true),
+                (1_700_000_000_123, true),
+                (0x2aa_aaaa_aaaa, true),
+                (0x155_5555_5555, true),
+                ((1 << 42) - 1, true),
+                (1 << 42, false),
+                (-1, false),
+                (i64::MIN, false),
+            ] {
+                check(value, timestamp, plain);
+            }
+        }
+    }
 }

@@ -93,8 +93,8 @@ fn series(
 #[inline]
 fn plain(request: &[u8], message: Span, prefix: Option<Prefix>) -> Option<(Span, Sample)> {
     let Prefix { run, replica: None } = prefix? else { return None };
-    let sample = Span { start: run.end, ..message }.of(request).strip_prefix(&[0x12, 0x10])?;
-    Some((run, plain_sample(sample)?))
+    let [0x12, length, sample @ ..] = (Span { start: run.end, ..message }).of(request) else { return None };
+    Some((run, plain_sample(sample).filter(|_| usize::from(*length) == sample.len())?))
 }
 
 fn any_series(
