@@ -323,9 +323,9 @@ mod tests {
             assert_eq!(table.find(series(number as u32).0), Some(slots[number]), "{step}");
         }
         (0..300).filter(|number| number % 10 > 0).for_each(|number| table.remove(slots[number]));
-        for number in 0..300 {
-            let slot = (number % 10 == 0).then_some(slots[number]);
-            assert_eq!(table.find(series(number as u32).0), slot);
+        for (number, &slot) in (0..).zip(&slots) {
+            let slot = (number % 10 == 0).then_some(slot);
+            assert_eq!(table.find(series(number).0), slot);
             slot.inspect(|&slot| assert_eq!(labels(&mut table, slot), format!("m{number}")));
         }
     }
