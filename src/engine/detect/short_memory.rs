@@ -1,6 +1,6 @@
 //! The last 60 observations of a signal, in the smallest form that holds them exactly.
 //!
-//! Most metrics are counts, decimals or rates of counts: their values stand on a [`grid`](super::grid), and a
+//! Most metrics are counts, decimals or rates of counts: their values stand on a grid, and a
 //! window takes 216 or 344 bytes instead of 544, and less time. Others have every bit of a float, and
 //! are kept as such. Whatever the form, quantiles and deviations are those of a [`Window`] that learned the same, to
 //! the last bit; mean and standard deviation may differ in the last digits that a sum of 60 floats has, where the

@@ -2,7 +2,7 @@
 //!
 //! Rolling z-score, MAD and IQR share one. 544 bytes per signal, none of them allocated later. Values stand
 //! in ascending order, beside them the rank of each slot of the ring, one byte each, so that a quantile is
-//! read off and never sorted for; see [`ranked`](super::ranked) for what it costs to learn.
+//! read off and never sorted for; to learn costs one count over the keys, one move and one pass over the ranks.
 //!
 //! Up to 60 observations, these are the quantiles of the whole history; later, exactly those of the last
 //! 60. For steady normal noise the window's median then wanders around that of the whole history by 0.16
