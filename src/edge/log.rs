@@ -308,7 +308,7 @@ impl Log {
         let newer = state.segments.iter().rev().take_while(|segment| segment.first > sequence);
         let (count, bytes) = newer.fold((0, 0), |(count, bytes), it| (count + 1, bytes + it.size));
         let holder = state.segments.len().checked_sub(count + 1).and_then(|at| state.segments.get(at));
-        bytes + holder.map_or(0, |it| it.size - it.offset_of(sequence))
+        bytes + holder.map_or(0, |it| it.size - it.before(sequence).1)
     }
 
     /// The first sequence after the oldest segment; `None` where that is the one that is written to.

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::frame::{self, Parsed, SegmentHead, SegmentStart};
-use super::search::Search;
+use super::search::{self, Search};
 use super::segment::Segment;
 use super::{Log, Options, Record, State};
 use crate::edge::disk::{Disk, File, read_whole};
 
 /// Largest segment that is read. One is full long before.
-const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+pub(super) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 /// A log, and how it was found. It takes records after [`Log::roll`], which writes once more what may not be durable.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Opened {
         let state = self.log.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         if segment.first == u64::MAX {
             let bytes = read_whole(&*segment.file, SEGMENT_BYTES_MAX)?;
-            let start = Search::of(&bytes).next(0, &(0..frame::SEQUENCE_MAX + 1));
+            let start = Search::of(&bytes).next(0, &search::ANY);
             match start.map(|start| (start, frame::parse(&bytes[start..]))) {
                 Some((start, Parsed::Good(head, _, _))) if head.sequence < *limit => {
                     (segment.first, segment.start) = (head.sequence, start as u64);
@@ -230,11 +230,11 @@ fn scan(bytes: &[u8], start: usize, (first, next): (u64, u64)) -> Scanned {
             scanned.end = at as u64;
         } else {
             let last = scanned.records.last().map(|(record, _)| record.head.sequence + 1);
-            let low = last.unwrap_or(if known { first } else { 0 });
-            // From `next` on none is left out, and so there are no more than fit.
-            let records = (bytes.len() - at) / frame::RECORD_BYTES;
-            let high = if known { low.max(next) + records as u64 } else { frame::SEQUENCE_MAX + 1 };
-            let Some(good) = search.next(at + 1, &(low..high)) else { break };
+            let within = match last.or(known.then_some(first)) {
+                Some(low) => search::likely(low, next),
+                None => search::ANY,
+            };
+            let Some(good) = search.next(at + 1, &within) else { break };
             doubtful.push_back((scanned.records.len(), at as u64));
             at = good;
         }

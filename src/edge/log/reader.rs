@@ -1,13 +1,12 @@
 //! A place in the log, and how to go on from there.
 
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::frame::{self, Head, Parsed};
-use super::search::Search;
+use super::search::{self, Search};
 use super::{Log, Record, State};
 use crate::edge::disk::File;
 
@@ -21,6 +20,8 @@ pub struct Reader {
     next: u64,
     /// Segment and offset of a record that is not after `next`.
     at: Option<(u64, u64)>,
+    /// The least sequence that a record there should have.
+    low: u64,
     chunk: Vec<u8>,
     /// Where in its file the chunk begins.
     chunk_at: u64,
@@ -34,10 +35,17 @@ struct Source {
     size: u64,
     /// Sequences from here on are superseded by the next segment.
     limit: u64,
-    /// Those that its records may have.
-    sequences: Range<u64>,
-    /// Number of the next segment and where its records begin.
-    following: Option<(u64, u64)>,
+    /// Every sequence below was used before it.
+    used: u64,
+    following: Option<Following>,
+}
+
+/// The next segment: its number, where its records begin, and its first sequence.
+#[derive(Clone, Copy)]
+struct Following {
+    number: u64,
+    start: u64,
+    first: u64,
 }
 
 enum Scan {
@@ -98,8 +106,8 @@ impl Log {
                 Scan::Found(record) => return Ok(Some(record)),
                 Scan::Reached => return Ok(None),
                 Scan::SegmentEnd => match source.following {
-                    Some(following) => {
-                        reader.at = Some(following);
+                    Some(Following { number, start, first }) => {
+                        (reader.at, reader.low) = (Some((number, start)), first);
                         reader.chunk.clear();
                     }
                     None => {
@@ -142,7 +150,8 @@ impl State {
                 let at = at.saturating_sub(1);
                 let segment = self.segments.get(at)?;
                 reader.next = reader.next.max(segment.first);
-                reader.at = Some((segment.number, segment.offset_of(reader.next)));
+                let (low, offset) = segment.before(reader.next);
+                (reader.at, reader.low) = (Some((segment.number, offset)), low);
                 reader.chunk.clear();
                 at
             }
@@ -154,8 +163,8 @@ impl State {
             file: Arc::clone(&segment.file),
             size: segment.size,
             limit: following.map_or(u64::MAX, |it| it.first),
-            sequences: segment.first..self.next,
-            following: following.map(|it| (it.number, it.start)),
+            used: segment.next,
+            following: following.map(|it| Following { number: it.number, start: it.start, first: it.first }),
         })
     }
 }
@@ -181,7 +190,8 @@ impl Reader {
                     let found = head.sequence >= self.next && wanted(&head);
                     let record = found.then(|| Record { head, payload: Bytes::copy_from_slice(payload) });
                     offset += total as u64;
-                    self.next = self.next.max(head.sequence + 1);
+                    self.low = head.sequence + 1;
+                    self.next = self.next.max(self.low);
                     self.at = Some((source.number, offset));
                     if let Some(record) = record {
                         return Ok(Scan::Found(record));
@@ -193,7 +203,7 @@ impl Reader {
                 Parsed::Longer(_) | Parsed::Bad => {
                     self.load(source, offset, left)?;
                     self.damaged += 1;
-                    let good = Search::of(&self.chunk).next(1, &source.sequences);
+                    let good = Search::of(&self.chunk).next(1, &search::likely(self.low, source.used));
                     offset = good.map_or(source.size, |good| offset + good as u64);
                     self.at = Some((source.number, offset));
                 }

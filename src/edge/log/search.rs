@@ -8,9 +8,22 @@
 use std::ops::Range;
 
 use super::frame::{self, Head, MARKER, RECORD_BYTES};
+use super::opening::SEGMENT_BYTES_MAX;
 
 /// Bytes between two checksums that are kept. Four bytes are held for each of them.
 const STEP: usize = 1024;
+
+/// All sequences that there are.
+pub(super) const ANY: Range<u64> = 0..frame::SEQUENCE_MAX + 1;
+
+/// The sequences that a good record behind damage may have, where one of `low` should stand, and every one below `used`
+/// was used before the segment: from then on none is left out, and no segment has more records than these.
+///
+/// It does not depend on how long the segment is: what lies behind is cut when the log goes on, and all who read it
+/// have to find the same records.
+pub(super) fn likely(low: u64, used: u64) -> Range<u64> {
+    low..low.max(used).saturating_add(SEGMENT_BYTES_MAX / RECORD_BYTES as u64)
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -102,8 +115,6 @@ const fn product(one: u32, other: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ANY: Range<u64> = 0..u64::MAX;
 
     fn record(sequence: u64, payload: &[u8]) -> Vec<u8> {
         let head = Head { sequence, arrival: 0, behind: 0, stream: 0, kind: 1 };

@@ -54,10 +54,10 @@ impl Segment {
         self.file.sync()
     }
 
-    /// Where to begin to look for `sequence`.
-    pub(super) fn offset_of(&self, sequence: u64) -> u64 {
+    /// Where to begin to look for `sequence`, and which one stands there.
+    pub(super) fn before(&self, sequence: u64) -> (u64, u64) {
         let after = self.marks.partition_point(|(marked, _)| *marked <= sequence);
-        after.checked_sub(1).map_or(self.start, |at| self.marks[at].1)
+        after.checked_sub(1).map_or((self.first, self.start), |at| self.marks[at])
     }
 }
 
