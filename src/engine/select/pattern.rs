@@ -9,7 +9,7 @@
 use regex::{Error, Regex, RegexBuilder};
 
 /// Bytes that the first compiled expression of a selector may take; its lazily built automaton may take as much again.
-const COMPILED_BYTES_MAX: usize = 2 * 1024 * 1024;
+const COMPILED_BYTES_MAX: usize = 1024 * 1024;
 /// How deep groups may be nested.
 const NEST_MAX: u32 = 100;
 
