@@ -298,7 +298,7 @@ impl Engine {
         let origin = Origin::of(series.labels);
         let signals = selected.map(|(index, monitor)| draw(index, monitor, origin, kind)).collect();
         let known = Known::new(arrival, self.generation, series.kind, signals);
-        Ok(self.table.insert(series.hash, series.labels, known))
+        Ok(self.table.insert(series.hash, origin, known))
     }
 
     /// Brings the signals of a known series up to the present selection and types.

@@ -2,11 +2,6 @@
 //!
 //! The only unsafe code there is. It reads and writes nothing, and changes no result.
 
-#![expect(
-    unsafe_code,
-    reason = "the hint has no safe form; without it a sample waits for memory several times"
-)]
-
 /// Bytes that processors fetch at once.
 const LINE: usize = 64;
 
@@ -19,7 +14,11 @@ pub(super) fn prefetch<T: ?Sized>(wanted: &T) {
     }
 }
 
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(target_arch = "x86_64")]
+#[expect(
+    unsafe_code,
+    reason = "the hint has no safe form; without it a sample waits for memory several times"
+)]
 #[inline]
 fn fetch(line: *const i8) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -27,7 +26,7 @@ fn fetch(line: *const i8) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
 }
 
-#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[cfg(not(target_arch = "x86_64"))]
 #[inline]
 fn fetch(_line: *const i8) {}
 

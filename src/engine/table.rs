@@ -188,18 +188,18 @@ impl Table {
     }
 
     /// Puts a series into a slot.
-    pub(super) fn insert(&mut self, hash: SeriesHash, labels: LabelRun<'_>, known: Known) -> u32 {
+    pub(super) fn insert(&mut self, hash: SeriesHash, origin: Origin<'_>, known: Known) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
         });
-        self.place(slot, hash, labels, known);
+        self.place(slot, hash, origin, known);
         slot
     }
 
     /// Fills an empty slot.
-    fn place(&mut self, slot: u32, hash: SeriesHash, labels: LabelRun<'_>, known: Known) {
-        let entry = Entry { hash, labels: self.labels.keep(labels), seams: Seams::of(labels), known };
+    fn place(&mut self, slot: u32, hash: SeriesHash, origin: Origin<'_>, known: Known) {
+        let entry = Entry { hash, labels: self.labels.keep(origin.labels), seams: origin.seams, known };
         self.slots[slot as usize] = Some(entry);
         let slots = &self.slots;
         self.index.insert_unique(hash.low(), slot, |&slot| hash_at(slots, slot).map_or(0, SeriesHash::low));
@@ -301,7 +301,7 @@ mod tests {
     fn insert(table: &mut Table, number: u32, arrival: i64) -> u32 {
         let (hash, run) = series(number);
         let known = Known::new(arrival, 0, MetricKind::Unknown, Box::default());
-        table.insert(hash, LabelRun::from_canonical(&run), known)
+        table.insert(hash, Origin::of(LabelRun::from_canonical(&run)), known)
     }
 
     fn series(number: u32) -> (SeriesHash, Box<[u8]>) {

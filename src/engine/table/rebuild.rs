@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Known, Reader, Table};
+use crate::engine::derive::Origin;
 use crate::engine::monitor::SeriesLimits;
 use crate::series::{LabelRun, SeriesHash};
 
@@ -80,10 +81,11 @@ impl Table {
     }
 
     /// Hands over all series, in the order of their slots.
-    pub(in crate::engine) fn hand_over(self, mut take: impl FnMut(SeriesHash, LabelRun<'_>, Known)) {
+    pub(in crate::engine) fn hand_over(self, mut take: impl FnMut(SeriesHash, Origin<'_>, Known)) {
         let mut reader = Reader::default();
         for entry in self.slots.into_iter().flatten() {
-            take(entry.hash, self.labels.read(entry.labels, &mut reader), entry.known);
+            let labels = self.labels.read(entry.labels, &mut reader);
+            take(entry.hash, Origin { labels, seams: entry.seams }, entry.known);
         }
     }
 }
@@ -131,7 +133,7 @@ impl Rebuild {
             return Err(Misplaced::Twice);
         }
         table.slots.resize_with(slot as usize + 1, || None);
-        table.place(slot, hash, labels, known);
+        table.place(slot, hash, Origin::of(labels), known);
         Ok(())
     }
 
