@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::series::{Batch, MetricKind, Series};
 
-use derive::{Origin, PREFIX, Scratch};
+use derive::{Origin, PREFIX, Scratch, Way};
 use families::Families;
 use monitor::{Monitor, Plan};
 use replicas::Replicas;
@@ -236,7 +236,7 @@ impl Engine {
             Err(skip) => return counts.skip(skip, series.samples.len() as u64),
         };
         let entry = self.table.get(slot).expect("a slot that was found is taken");
-        let origin = Origin { labels: series.labels, seams: entry.seams };
+        let origin = entry.way.origin(series.labels);
         let known = &mut entry.known;
         known.arrival = arrival;
         for &sample in series.samples {
@@ -295,10 +295,11 @@ impl Engine {
             return Err(Skip::Unmonitored);
         }
         self.table.may_admit(arrival)?;
-        let origin = Origin::of(series.labels);
+        let way = Way::of(series.labels);
+        let origin = way.origin(series.labels);
         let signals = selected.map(|(index, monitor)| draw(index, monitor, origin, kind)).collect();
         let known = Known::new(arrival, self.generation, series.kind, signals);
-        Ok(self.table.insert(series.hash, origin, known))
+        Ok(self.table.insert(series.hash, (series.labels, way), known))
     }
 
     /// Brings the signals of a known series up to the present selection and types.
@@ -323,7 +324,8 @@ impl Engine {
         known.generation = generation;
         let mut old = std::mem::take(&mut known.signals).into_vec();
         let end = known.newest().unwrap_or(i64::MIN);
-        let origin = Origin { labels: series.labels, seams: entry.seams };
+        let way = entry.way.clone();
+        let origin = way.origin(series.labels);
         let kind = self.kind_of(series.labels.metric_name().unwrap_or_default(), said);
         let mut signals = Vec::new();
         for (index, monitor) in self.plan.monitors.iter().enumerate() {

@@ -4,7 +4,7 @@
 //! where it is not `value`, `stat`. A source label of one of these names, or of a name that only some outputs
 //! have, becomes `exported_…` in all of them, as in a Prometheus scrape.
 //!
-//! Nothing of it is kept. What all outputs share is put together from the source's labels for each observation, in
+//! Nothing of it is kept, but the labels of a source that has some of ours, renamed. What all outputs share is put together from the source's labels for each observation, in
 //! one copy, since where things go is remembered as [`Seams`]; the name, and a label that only one output has, are
 //! spliced in where they sort.
 
@@ -118,11 +118,66 @@ pub struct Origin<'a> {
     pub seams: Option<Seams>,
 }
 
-impl<'a> Origin<'a> {
-    /// Finds the seams.
-    pub fn of(labels: LabelRun<'a>) -> Self {
-        Self { labels, seams: Seams::of(labels) }
+/// How labels are derived from those of a series: found once, 16 bytes.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// By its seams.
+    Seams(Seams),
+    /// It has labels of ours: by the seams of its labels with these renamed, which are kept.
+    Renamed(Box<(Box<[u8]>, Seams)>),
+    /// Anew each time.
+    Long,
+}
+
+impl Way {
+    /// Looks at the labels of a series.
+    pub fn of(labels: LabelRun<'_>) -> Self {
+        if let Some(seams) = Seams::of(labels) {
+            return Self::Seams(seams);
+        }
+        // Whether `stat` has to be renamed, too, depends on the signal.
+        let ours = |name| ["metric_name", "monitor"].contains(&name) || EXTRA_NAMES.contains(&name);
+        let mut renamed = LabelRunBuf::default();
+        for label in labels.iter() {
+            match ours(label.name) {
+                true => renamed.set(&exported(label.name, labels), label.value),
+                false => renamed.set(label.name, label.value),
+            };
+        }
+        let renamed = renamed.encode();
+        match Seams::of(LabelRun::from_canonical(&renamed)) {
+            Some(seams) => Self::Renamed(Box::new((renamed, seams))),
+            None => Self::Long,
+        }
     }
+
+    /// What is derived from, where a series has these labels.
+    pub fn origin<'a>(&'a self, labels: LabelRun<'a>) -> Origin<'a> {
+        match self {
+            Self::Seams(seams) => Origin { labels, seams: Some(*seams) },
+            Self::Renamed(renamed) => {
+                Origin { labels: LabelRun::from_canonical(&renamed.0), seams: Some(renamed.1) }
+            }
+            Self::Long => Origin { labels, seams: None },
+        }
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Renamed(renamed) => size_of_val(&**renamed) + renamed.0.len(),
+            Self::Seams(_) | Self::Long => 0,
+        }
+    }
+}
+
+/// The name under which a label called `name` goes on, which no other of `source` has.
+fn exported(name: &str, source: LabelRun<'_>) -> String {
+    let mut name = format!("exported_{name}");
+    while source.get(&name).is_some() {
+        name.insert_str(0, "exported_");
+    }
+    name
 }
 
 /// Labels that all derived series of a signal share.
@@ -193,15 +248,11 @@ fn rename(source: LabelRun<'_>, monitor: &str, stat: Option<&str>, room: &mut Ve
     ];
     let mut labels = LabelRunBuf::default();
     for label in source.iter().filter(|label| label.name != METRIC_NAME) {
-        let mut name = label.name.to_owned();
-        let gains = gained.iter().any(|(own, value)| *own == name && !value.is_empty());
-        if gains || EXTRA_NAMES.contains(&label.name) {
-            name.insert_str(0, "exported_");
-            while source.get(&name).is_some() {
-                name.insert_str(0, "exported_");
-            }
-        }
-        labels.set(&name, label.value);
+        let gains = gained.iter().any(|(own, value)| *own == label.name && !value.is_empty());
+        match gains || EXTRA_NAMES.contains(&label.name) {
+            true => labels.set(&exported(label.name, source), label.value),
+            false => labels.set(label.name, label.value),
+        };
     }
     for (name, value) in gained {
         if !value.is_empty() {
@@ -231,7 +282,8 @@ mod tests {
     /// Derives from `source` and compares with the run of `expected`.
     fn check(source: &[(&str, &str)], stat: Option<&str>, output: Output<'_>, expected: &[(&str, &str)]) {
         let source = run(source);
-        let origin = Origin::of(LabelRun::from_canonical(&source));
+        let way = Way::of(LabelRun::from_canonical(&source));
+        let origin = way.origin(LabelRun::from_canonical(&source));
         let (mut shared, mut single, mut spliced) = Default::default();
         let labels = DerivedLabels::build(origin, "m", stat, &mut shared);
         labels.splice(output, &mut single, |parts| spliced = parts.concat());
@@ -280,6 +332,29 @@ mod tests {
                 ("z", "2"),
             ],
         );
+    }
+
+    #[test]
+    fn labels_of_ours_are_renamed_once_to_what_they_would_be_renamed_to_each_time() {
+        let source = run(&[
+            ("A", "0"),
+            ("__name__", "up"),
+            ("detector", "d"),
+            ("exported_monitor", "older"),
+            ("metric_name", "x"),
+            ("monitor", "theirs"),
+        ]);
+        let labels = LabelRun::from_canonical(&source);
+        let way = Way::of(labels);
+        assert!(matches!(way, Way::Renamed(_)));
+        let build = |origin, stat| {
+            let mut room = Vec::new();
+            let labels = DerivedLabels::build(origin, "m", stat, &mut room);
+            (labels.run().to_string(), labels.id(), labels.name_at)
+        };
+        for stat in [None, Some("rate")] {
+            assert_eq!(build(way.origin(labels), stat), build(Way::Long.origin(labels), stat));
+        }
     }
 
     #[test]

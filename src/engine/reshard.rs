@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::derive::Origin;
+use super::derive::Way;
 use super::families::Families;
 use super::sink::{Judgement, Sink};
 use super::table::{Known, Pace};
 use super::{Engine, Shard};
-use crate::series::{Sample, SeriesHash};
+use crate::series::{LabelRun, Sample, SeriesHash};
 
 impl Engine {
     /// Makes `count` engines, at least one, of those that together own all series; of none it makes none. Nothing that
@@ -52,20 +52,25 @@ impl Engine {
             others[hash.shard(others.len())].table.ignore(hash);
         }
         let generation = self.generation;
-        self.table.hand_over(|hash, origin, known| {
-            others[hash.shard(others.len())].adopt((hash, origin), known, generation);
+        self.table.hand_over(|hash, labels, known| {
+            others[hash.shard(others.len())].adopt((hash, labels), known, generation);
         });
     }
 
     /// Takes a series of an engine at `generation`.
-    fn adopt(&mut self, (hash, origin): (SeriesHash, Origin<'_>), mut known: Known, generation: u32) {
+    fn adopt(
+        &mut self,
+        (hash, labels): (SeriesHash, (LabelRun<'_>, Way)),
+        mut known: Known,
+        generation: u32,
+    ) {
         if self.table.find(hash).is_some() {
             return;
         }
         let current = known.generation == generation;
         known.generation = if current { self.generation } else { self.generation.wrapping_sub(1) };
         self.flagged += known.signals.iter().filter(|signal| signal.is_flagged()).count() as i64;
-        self.table.insert(hash, origin, known);
+        self.table.insert(hash, labels, known);
     }
 }
 

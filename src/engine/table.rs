@@ -13,7 +13,7 @@ mod rebuild;
 use hashbrown::{HashSet, HashTable};
 use serde::{Deserialize, Serialize};
 
-use super::derive::{Origin, Seams};
+use super::derive::{Origin, Way};
 use super::monitor::SeriesLimits;
 use super::prefetch::prefetch;
 use super::signal::Signal;
@@ -29,7 +29,7 @@ pub(super) use rebuild::{Misplaced, Pace, Rebuild};
 pub(super) struct Entry {
     pub(super) hash: SeriesHash,
     labels: Place,
-    pub(super) seams: Option<Seams>,
+    pub(super) way: Way,
     pub(super) known: Known,
 }
 
@@ -160,7 +160,7 @@ impl Table {
     ) -> Option<(&'a mut Known, Origin<'a>)> {
         let entry = self.slots.get_mut(slot as usize)?.as_mut()?;
         let labels = self.labels.read(entry.labels, reader);
-        Some((&mut entry.known, Origin { labels, seams: entry.seams }))
+        Some((&mut entry.known, entry.way.origin(labels)))
     }
 
     /// Whether the series is known to match no monitor.
@@ -188,18 +188,18 @@ impl Table {
     }
 
     /// Puts a series into a slot.
-    pub(super) fn insert(&mut self, hash: SeriesHash, origin: Origin<'_>, known: Known) -> u32 {
+    pub(super) fn insert(&mut self, hash: SeriesHash, labels: (LabelRun<'_>, Way), known: Known) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
         });
-        self.place(slot, hash, origin, known);
+        self.place(slot, hash, labels, known);
         slot
     }
 
     /// Fills an empty slot.
-    fn place(&mut self, slot: u32, hash: SeriesHash, origin: Origin<'_>, known: Known) {
-        let entry = Entry { hash, labels: self.labels.keep(origin.labels), seams: origin.seams, known };
+    fn place(&mut self, slot: u32, hash: SeriesHash, (labels, way): (LabelRun<'_>, Way), known: Known) {
+        let entry = Entry { hash, labels: self.labels.keep(labels), way, known };
         self.slots[slot as usize] = Some(entry);
         let slots = &self.slots;
         self.index.insert_unique(hash.low(), slot, |&slot| hash_at(slots, slot).map_or(0, SeriesHash::low));
@@ -257,6 +257,7 @@ impl Table {
     pub(super) fn heap_bytes(&self) -> usize {
         self.slots.capacity() * size_of::<Option<Entry>>()
             + self.labels.heap_bytes()
+            + self.iter().map(|entry| entry.way.heap_bytes()).sum::<usize>()
             + self.index.allocation_size()
             + self.ignored.allocation_size()
             + self.free.capacity() * size_of::<u32>()
@@ -301,7 +302,8 @@ mod tests {
     fn insert(table: &mut Table, number: u32, arrival: i64) -> u32 {
         let (hash, run) = series(number);
         let known = Known::new(arrival, 0, MetricKind::Unknown, Box::default());
-        table.insert(hash, Origin::of(LabelRun::from_canonical(&run)), known)
+        let labels = LabelRun::from_canonical(&run);
+        table.insert(hash, (labels, Way::of(labels)), known)
     }
 
     fn series(number: u32) -> (SeriesHash, Box<[u8]>) {

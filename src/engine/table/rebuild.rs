@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Known, Reader, Table};
-use crate::engine::derive::Origin;
+use crate::engine::derive::Way;
 use crate::engine::monitor::SeriesLimits;
 use crate::series::{LabelRun, SeriesHash};
 
@@ -81,11 +81,11 @@ impl Table {
     }
 
     /// Hands over all series, in the order of their slots.
-    pub(in crate::engine) fn hand_over(self, mut take: impl FnMut(SeriesHash, Origin<'_>, Known)) {
+    pub(in crate::engine) fn hand_over(self, mut take: impl FnMut(SeriesHash, (LabelRun<'_>, Way), Known)) {
         let mut reader = Reader::default();
         for entry in self.slots.into_iter().flatten() {
             let labels = self.labels.read(entry.labels, &mut reader);
-            take(entry.hash, Origin { labels, seams: entry.seams }, entry.known);
+            take(entry.hash, (labels, entry.way), entry.known);
         }
     }
 }
@@ -133,7 +133,7 @@ impl Rebuild {
             return Err(Misplaced::Twice);
         }
         table.slots.resize_with(slot as usize + 1, || None);
-        table.place(slot, hash, Origin::of(labels), known);
+        table.place(slot, hash, (labels, Way::of(labels)), known);
         Ok(())
     }
 
