@@ -4,9 +4,9 @@
 //! where it is not `value`, `stat`. A source label of one of these names, or of a name that only some outputs
 //! have, becomes `exported_…` in all of them, as in a Prometheus scrape.
 //!
-//! Nothing of it is kept, but the labels of a source that has some of ours, renamed. What all outputs share is put together from the source's labels for each observation, in
-//! one copy, since where things go is remembered as [`Seams`]; the name, and a label that only one output has, are
-//! spliced in where they sort.
+//! Nothing of it is kept, but the labels of a source that has some of ours, renamed. What all outputs share is put
+//! together from the source's labels for each observation, in one copy, since where things go is remembered as
+//! [`Seams`]; the name, and a label that only one output has, are spliced in where they sort.
 
 mod seams;
 
