@@ -3,6 +3,8 @@
 //! Labels are spliced from runs that stand on the wire already, so that building a series is a copy of its
 //! bytes. Requests that a receiver refuses are cut into smaller ones here, byte for byte.
 
+mod packed;
+
 use std::ops::Range;
 
 use prost::Message;
@@ -11,6 +13,7 @@ use super::fields::{Field, Fields, Value, push_varint};
 use super::prompb::v1::{MetricMetadata, WriteRequest};
 use super::snappy::Compressor;
 use crate::series::{Batch, LabelRun, Sample, is_stale_marker};
+pub use packed::PackedBuilder;
 
 /// Tag of a series inside a request: field 1, length-delimited.
 const SERIES_TAG: u8 = 0x0a;

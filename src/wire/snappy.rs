@@ -3,6 +3,10 @@
 //! The block format states the decompressed length first. A sender can state anything, so the statement is
 //! held against the caller's limit and against what the format can expand to at most.
 
+mod elements;
+
+pub(super) use elements::Elements;
+
 /// Most bytes that one compressed byte can become, rounded up: a copy of 3 bytes yields 64.
 ///
 /// Source: snappy's `format_description.txt`, section 2.2.

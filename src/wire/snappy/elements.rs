@@ -1,0 +1,198 @@
+//! A snappy block written element by element: who knows what stands where need not have it searched for.
+//!
+//! Source of the format: <https://github.com/google/snappy/blob/main/format_description.txt>.
+
+/// Bytes of a varint of 32 bits at most: the length in front of a block.
+const LENGTH_BYTES_MAX: usize = 5;
+
+/// A copy of two bytes of offset reaches no further back.
+const OFFSET_MAX: usize = u16::MAX as usize;
+
+/// A copy of fewer bytes takes as many as a literal.
+const COPY_MIN: usize = 4;
+
+/// Bytes of one copy at most.
+const COPY_MAX: usize = 64;
+
+/// Tags of copies with two bytes of offset, and with eleven bits of it.
+const FAR_TAG: u8 = 2;
+const NEAR_TAG: u8 = 1;
+
+/// A literal of no more bytes has its length in the tag.
+const SHORT_LITERAL: usize = 60;
+
+/// A block that is being written. It has room from the second one on.
+///
+/// Invariant: at most one of a literal and a copy is open, and neither is before the first element.
+#[derive(Debug)]
+pub(in crate::wire) struct Elements {
+    /// Room for the length, then elements.
+    out: Vec<u8>,
+    /// Bytes that are written, before compression.
+    at: usize,
+    /// Where the tag of the open literal goes.
+    literal: Option<usize>,
+    /// Offset and length of the open copy; no length where none is open.
+    copy: (usize, usize),
+}
+
+impl Default for Elements {
+    fn default() -> Self {
+        Self { out: vec![0; LENGTH_BYTES_MAX], at: 0, literal: None, copy: (0, 0) }
+    }
+}
+
+impl Elements {
+    /// Bytes that are written, before compression: where the next one will stand.
+    #[inline]
+    pub(in crate::wire) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Writes `bytes` as they are.
+    #[inline]
+    pub(in crate::wire) fn literal(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.literal.is_none() {
+            self.end_copy();
+            self.literal = Some(self.out.len());
+            self.out.push(0);
+        }
+        self.out.extend_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    /// Writes once more the `length` bytes that stand at `from`, which is before [`Self::at`]; returns whether it did:
+    /// not where they are too far back, or so few that a literal costs less.
+    #[inline]
+    #[must_use = "what was not copied has to be written"]
+    pub(in crate::wire) fn copy(&mut self, from: usize, length: usize) -> bool {
+        debug_assert!(from < self.at || length == 0, "nothing stands at {from} yet");
+        let offset = self.at - from;
+        if self.copy.1 > 0 && self.copy.0 == offset {
+            self.copy.1 += length;
+        } else if length >= COPY_MIN && offset <= OFFSET_MAX {
+            self.end_literal();
+            self.end_copy();
+            self.copy = (offset, length);
+        } else {
+            return length == 0;
+        }
+        self.at += length;
+        true
+    }
+
+    /// Takes the block, and begins the next one in the same room.
+    pub(in crate::wire) fn finish(&mut self) -> Vec<u8> {
+        self.end_literal();
+        self.end_copy();
+        let mut length = Vec::with_capacity(LENGTH_BYTES_MAX);
+        crate::wire::fields::push_varint(&mut length, self.at as u64);
+        let start = LENGTH_BYTES_MAX - length.len();
+        self.out[start..LENGTH_BYTES_MAX].copy_from_slice(&length);
+        let block = self.out[start..].to_vec();
+        self.out.truncate(LENGTH_BYTES_MAX);
+        self.at = 0;
+        block
+    }
+
+    fn end_copy(&mut self) {
+        let (offset, mut length) = std::mem::take(&mut self.copy);
+        if length == 0 {
+            return;
+        }
+        let [low, high] = (offset as u16).to_le_bytes();
+        while length > COPY_MAX {
+            self.out.extend_from_slice(&[((COPY_MAX - 1) << 2) as u8 | FAR_TAG, low, high]);
+            length -= COPY_MAX;
+        }
+        if high < 8 && (4..12).contains(&length) {
+            self.out.extend_from_slice(&[high << 5 | ((length - 4) << 2) as u8 | NEAR_TAG, low]);
+        } else {
+            self.out.extend_from_slice(&[((length - 1) << 2) as u8 | FAR_TAG, low, high]);
+        }
+    }
+
+    fn end_literal(&mut self) {
+        let Some(tag) = self.literal.take() else { return };
+        let last = self.out.len() - tag - 2;
+        if last < SHORT_LITERAL {
+            self.out[tag] = (last << 2) as u8;
+        } else {
+            self.lengthen(tag, last);
+        }
+    }
+
+    /// Puts the length of a literal, less one, behind its tag.
+    #[cold]
+    fn lengthen(&mut self, tag: usize, last: usize) {
+        let bytes = (last as u32).to_le_bytes();
+        let count = bytes.iter().rposition(|&byte| byte > 0).map_or(1, |index| index + 1);
+        self.out[tag] = ((SHORT_LITERAL + count - 1) << 2) as u8;
+        self.out.splice(tag + 1..tag + 1, bytes[..count].iter().copied());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::snappy;
+
+    /// Writes literals of so many bytes and copies of so many from so far back, and compares what is read.
+    #[track_caller]
+    fn check(elements: &mut Elements, script: &[(usize, usize)]) {
+        let mut expected = Vec::new();
+        for (index, &(back, length)) in script.iter().enumerate() {
+            let from = expected.len() - back;
+            let copied = back > 0 && elements.copy(from, length);
+            if copied {
+                (from..from + length).for_each(|at| expected.push(expected[at]));
+                continue;
+            }
+            let bytes: Vec<u8> = (0..length).map(|at| (at * 7 + index) as u8).collect();
+            elements.literal(&bytes);
+            expected.extend(bytes);
+        }
+        assert_eq!(elements.at(), expected.len());
+        let block = elements.finish();
+        assert_eq!(snappy::decompress(&block, 1 << 20).unwrap(), expected, "{script:?}");
+    }
+
+    #[test]
+    fn what_is_written_is_read_whatever_its_length() {
+        let mut elements = Elements::default();
+        check(&mut elements, &[]);
+        for length in [1, 2, 59, 60, 61, 62, 255, 256, 257, 258, 65_535, 65_536, 65_537, 70_000] {
+            check(&mut elements, &[(0, length)]);
+            check(&mut elements, &[(0, 5), (5, 5), (0, length), (1, length)]);
+            check(&mut elements, &[(0, 70_000), (65_535, length), (0, 1), (65_536, length)]);
+            check(&mut elements, &[(0, 3000), (2047, length), (0, 1), (2048, length)]);
+        }
+        for length in 0..140 {
+            check(&mut elements, &[(0, 300), (250, length), (250, length), (9, length), (0, length)]);
+        }
+    }
+
+    #[test]
+    fn copies_that_go_on_are_one() {
+        let mut elements = Elements::default();
+        elements.literal(&[7; 100]);
+        assert!(elements.copy(0, 30));
+        assert!(elements.copy(30, 1));
+        assert!(elements.copy(31, 33));
+        let block = elements.finish();
+        assert_eq!(block.len(), 2 + 2 + 100 + 3);
+    }
+
+    #[test]
+    fn what_a_literal_costs_less_for_is_not_copied() {
+        let mut elements = Elements::default();
+        elements.literal(&[7; 70_000]);
+        assert!(!elements.copy(69_000, 3));
+        assert!(!elements.copy(4464, 64));
+        assert!(elements.copy(4465, 64));
+        assert!(elements.copy(9, 0), "nothing is copied from anywhere");
+    }
+}
