@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use promantis::engine::derive::Derived;
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Engine, Shard};
 use promantis::series::{Batch, LabelRun, LabelRunBuf, MetricKind, Sample};
@@ -12,7 +13,7 @@ use promantis::series::{Batch, LabelRun, LabelRunBuf, MetricKind, Sample};
 struct Print;
 
 impl Sink for Print {
-    fn derived(&mut self, _labels: &[&[u8]], _sample: Sample) {}
+    fn derived(&mut self, _derived: &Derived<'_>) {}
 
     fn judged(&mut self, judgement: &Judgement<'_>) {
         if let Some(decided) = judgement.decided.filter(|decided| decided.changed) {

@@ -12,11 +12,11 @@ use prost::Message;
 use rustix::time::{ClockId, clock_gettime};
 
 use promantis::cli::workload::{STEP_MS, bodies, label_runs};
+use promantis::engine::derive::Derived;
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Engine, Shard};
-use promantis::series::Sample;
 use promantis::wire::decode::{Limits, Protocol, decode};
-use promantis::wire::encode::RequestBuilder;
+use promantis::wire::encode::PackedBuilder;
 use promantis::wire::{prompb, snappy};
 
 const REQUEST_SERIES: usize = 2000;
@@ -27,22 +27,23 @@ const START_MS: i64 = 1_700_000_000_000;
 
 /// Encodes score and flag, or drops them.
 struct Egress {
-    builder: Option<RequestBuilder>,
+    builder: Option<PackedBuilder>,
     bytes: usize,
 }
 
 impl Egress {
     fn flush(&mut self) {
         if let Some(builder) = self.builder.as_mut().filter(|builder| !builder.is_empty()) {
-            self.bytes += builder.finish_compressed().len();
+            self.bytes += builder.finish().len();
         }
     }
 }
 
 impl Sink for Egress {
-    fn derived(&mut self, labels: &[&[u8]], sample: Sample) {
+    fn derived(&mut self, derived: &Derived<'_>) {
+        let &Derived { before, after, outputs, timestamp } = derived;
         if let Some(builder) = &mut self.builder {
-            builder.push(labels, sample);
+            builder.push((before, after), outputs, timestamp);
             if builder.samples() >= REQUEST_SERIES {
                 self.flush();
             }
@@ -81,7 +82,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut fastest = [u64::MAX; 4];
     let before = resident_bytes();
     let mut engine = Engine::new(Shard { index: 0, count: 1 }, Arc::clone(&plan));
-    let mut whole = Egress { builder: Some(RequestBuilder::new()), bytes: 0 };
+    let mut whole = Egress { builder: Some(PackedBuilder::new()), bytes: 0 };
     for round in 0..WARM_UP + rounds {
         let now = START_MS + round * STEP_MS;
         let bodies = bodies(&runs, REQUEST_SERIES, round, now);

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use super::journal::{Entry, Record, Rules};
 use super::recent::Part;
 use super::send::Outgoing;
+use crate::engine::derive::Derived;
 use crate::engine::sink::{Judgement, Sink};
 use crate::engine::{Counts, Engine, Shard};
-use crate::series::Sample;
-use crate::wire::encode::RequestBuilder;
+use crate::wire::encode::PackedBuilder;
 use guard::TimeGuard;
 
 /// See the module.
@@ -30,7 +30,7 @@ pub struct Judge {
     /// Sequence of the first record that was not taken.
     next: u64,
     /// Empty between records; kept for the room it has.
-    builder: RequestBuilder,
+    builder: PackedBuilder,
 }
 
 /// Who looks on while observations are judged.
@@ -80,7 +80,7 @@ impl Judge {
     /// Goes on with an engine that has seen everything before the record `next`, as one of those among whom series are
     /// divided from the record `since` on.
     pub fn with(engine: Engine, samples_per_request: usize, since: u64, next: u64) -> Self {
-        let builder = RequestBuilder::new();
+        let builder = PackedBuilder::new();
         Self { shard: engine.shard(), engine, since, samples_per_request, next, builder }
     }
 
@@ -170,7 +170,7 @@ impl Judge {
 struct Egress<'a, O, P> {
     guard: TimeGuard,
     samples_max: usize,
-    builder: &'a mut RequestBuilder,
+    builder: &'a mut PackedBuilder,
     oldest: i64,
     newest: i64,
     part: u32,
@@ -184,7 +184,7 @@ impl<O, P: FnMut(u32, Outgoing)> Egress<'_, O, P> {
             return;
         }
         let samples = self.builder.samples();
-        let body = Bytes::from(self.builder.finish_compressed());
+        let body = Bytes::from(self.builder.finish());
         (self.put)(self.part, Outgoing { body, samples, oldest: self.oldest, newest: self.newest });
         self.part += 1;
         (self.oldest, self.newest) = (i64::MAX, i64::MIN);
@@ -192,18 +192,21 @@ impl<O, P: FnMut(u32, Outgoing)> Egress<'_, O, P> {
 }
 
 impl<O: Onlooker, P: FnMut(u32, Outgoing)> Sink for Egress<'_, O, P> {
-    fn derived(&mut self, labels: &[&[u8]], sample: Sample) {
-        if self.samples_max == 0 {
+    fn derived(&mut self, derived: &Derived<'_>) {
+        let &Derived { before, after, mut outputs, timestamp } = derived;
+        if self.samples_max == 0 || !self.guard.admits(timestamp, outputs.len()) {
             return;
         }
-        if !self.guard.admits(sample.timestamp) {
-            return;
-        }
-        self.builder.push(labels, sample);
-        self.oldest = self.oldest.min(sample.timestamp);
-        self.newest = self.newest.max(sample.timestamp);
-        if self.builder.samples() >= self.samples_max {
-            self.flush();
+        while !outputs.is_empty() {
+            let room = self.samples_max - self.builder.samples();
+            let (fitting, rest) = outputs.split_at(room.min(outputs.len()));
+            self.builder.push((before, after), fitting, timestamp);
+            self.oldest = self.oldest.min(timestamp);
+            self.newest = self.newest.max(timestamp);
+            if self.builder.samples() >= self.samples_max {
+                self.flush();
+            }
+            outputs = rest;
         }
     }
 

@@ -54,7 +54,7 @@ impl Labels {
 
     /// Those of what was judged.
     pub fn of(judgement: &Judgement<'_>) -> Self {
-        Self(judgement.labels.as_bytes().into())
+        Self(judgement.labels.to_run())
     }
 }
 

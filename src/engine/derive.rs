@@ -4,15 +4,16 @@
 //! where it is not `value`, `stat`. A source label of one of these names, or of a name that only some outputs
 //! have, becomes `exported_…` in all of them, as in a Prometheus scrape.
 //!
-//! Nothing of it is kept, but the labels of a source that has some of ours, renamed. What all outputs share is put
-//! together from the source's labels for each observation, in one copy, since where things go is remembered as
-//! [`Seams`]; the name, and a label that only one output has, are spliced in where they sort.
+//! Nothing of it is kept, but the labels of a source that has some of ours, renamed. What all outputs share are parts of
+//! the source's labels, and nothing is copied, since where they are cut is remembered as [`Seams`]; the name, and a label
+//! that only one output has, are spliced in where they sort.
 
 mod seams;
 
 use super::detect::DetectorKind;
 use super::forecast::Threshold;
-use crate::series::{LabelRun, LabelRunBuf, METRIC_NAME, SeriesHash, push_label};
+use crate::series::{LabelRun, LabelRunBuf, METRIC_NAME, Sample, SeriesHash, push_label};
+use seams::GAINED;
 pub use seams::Seams;
 
 /// What every name that promantis writes starts with. Input under such a name is refused: Prometheus
@@ -180,67 +181,109 @@ fn exported(name: &str, source: LabelRun<'_>) -> String {
     name
 }
 
-/// Labels that all derived series of a signal share.
+/// Parts of the labels behind a name, at most.
+const PARTS_MAX: usize = 7;
+
+/// Labels that all derived series of a signal share, without a name: canonical when put together.
 #[derive(Clone, Copy, Debug)]
 pub struct DerivedLabels<'a> {
-    /// Canonical, without `__name__`.
-    run: &'a [u8],
-    /// Where `__name__` is inserted; not always 0, for `A` sorts before `_`.
-    name_at: usize,
+    /// What sorts before `__name__`: seldom anything, but `A` does.
+    before: &'a [u8],
+    after: [&'a [u8]; PARTS_MAX],
 }
 
 impl<'a> DerivedLabels<'a> {
-    /// Derives from the labels of a source, into `room`.
-    pub fn build(origin: Origin<'_>, monitor: &str, stat: Option<&str>, room: &'a mut Vec<u8>) -> Self {
-        room.clear();
+    /// Derives from the labels of a source. Copies none of them where its seams are known.
+    pub fn build(origin: Origin<'a>, monitor: &str, stat: Option<&str>, room: &'a mut Room) -> Self {
         if let Some(seams) = origin.seams {
-            let name_at = seams.fill(origin.labels, [monitor, stat.unwrap_or_default()], room);
-            return Self { run: room, name_at };
+            return seams.derive(origin.labels, [monitor, stat.unwrap_or_default()], room);
         }
-        rename(origin.labels, monitor, stat, room);
-        let name_at = LabelRun::from_canonical(room).insertion_point(METRIC_NAME);
-        Self { run: room, name_at }
+        rename(origin.labels, monitor, stat, &mut room.renamed);
+        let name_at = LabelRun::from_canonical(&room.renamed).insertion_point(METRIC_NAME);
+        let (before, after) = room.renamed.split_at(name_at);
+        Self { before, after: [after, &[], &[], &[], &[], &[], &[]] }
     }
 
     /// Identity of the signal whose labels these are: a hash of them.
-    pub fn id(self) -> u64 {
-        SeriesHash::of(self.run()).low()
+    pub fn id(&self) -> u64 {
+        SeriesHash::of(LabelRun::from_canonical(&self.to_run())).low()
     }
 
-    /// The shared labels, without a name.
-    pub fn run(self) -> LabelRun<'a> {
-        LabelRun::from_canonical(self.run)
+    /// A canonical run of the shared labels.
+    pub fn to_run(&self) -> Box<[u8]> {
+        let mut run = Vec::new();
+        self.write(&mut run);
+        run.into()
     }
 
-    /// Hands the label run of `output` to `take` in parts.
-    pub fn splice(self, output: Output<'_>, scratch: &mut Vec<u8>, take: impl FnOnce(&[&[u8]])) {
-        let (before, after) = self.run.split_at(self.name_at);
-        if output.extra()[0].0.is_empty() {
-            return take(&[before, output.name_label(), after]);
+    /// Hands a sample for each of `outputs` to `take`; these have no labels of their own.
+    pub fn plain(&self, outputs: &[(&'static [u8], f64)], timestamp: i64, take: impl FnOnce(&Derived<'_>)) {
+        take(&Derived { before: self.before, after: &self.after, outputs, timestamp });
+    }
+
+    /// Hands the sample of `output` to `take`, with the labels that only this output has.
+    pub fn splice(
+        &self,
+        output: Output<'_>,
+        Sample { timestamp, value }: Sample,
+        scratch: &mut Spliced,
+        take: impl FnOnce(&Derived<'_>),
+    ) {
+        let Spliced { run, single } = scratch;
+        run.clear();
+        single.clear();
+        self.write(run);
+        let shared = LabelRun::from_canonical(run);
+        let mut after: [&[u8]; PARTS_MAX] = [&[]; PARTS_MAX];
+        let extra = output.extra().map(|(name, value)| {
+            let start = single.len();
+            if !name.is_empty() {
+                push_label(single, name.as_bytes(), value.as_bytes());
+            }
+            (shared.insertion_point(name).max(self.before.len()), start..single.len())
+        });
+        let mut from = self.before.len();
+        for (index, (at, label)) in extra.into_iter().filter(|(_, label)| !label.is_empty()).enumerate() {
+            (after[2 * index], after[2 * index + 1]) = (&run[from..at], &single[label]);
+            from = at;
         }
-        scratch.clear();
-        let mut inserts = [(self.name_at, 0..0), (0, 0..0), (0, 0..0)];
-        let mut count = 1;
-        for (name, value) in output.extra().into_iter().filter(|(name, _)| !name.is_empty()) {
-            let start = scratch.len();
-            push_label(scratch, name.as_bytes(), value.as_bytes());
-            inserts[count] = (self.run().insertion_point(name), start..scratch.len());
-            count += 1;
-        }
-        let mut parts: [&[u8]; 7] = [&[]; 7];
-        let mut from = 0;
-        for (index, (at, label)) in inserts[..count].iter().enumerate() {
-            parts[2 * index] = &self.run[from..*at];
-            parts[2 * index + 1] = if index == 0 { output.name_label() } else { &scratch[label.clone()] };
-            from = *at;
-        }
-        parts[2 * count] = &self.run[from..];
-        take(&parts[..=2 * count]);
+        after[PARTS_MAX - 1] = &run[from..];
+        let outputs = [(output.name_label(), value)];
+        take(&Derived { before: self.before, after: &after, outputs: &outputs, timestamp });
+    }
+
+    fn write(&self, room: &mut Vec<u8>) {
+        room.extend_from_slice(self.before);
+        self.after.iter().for_each(|part| room.extend_from_slice(part));
+    }
+}
+
+/// Samples of one instant to write back, each in a series of its own. These differ in their names alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Derived<'a> {
+    /// Labels in front of the name.
+    pub before: &'a [u8],
+    /// Labels behind the name, in parts. Put together with the name, all are a canonical run.
+    pub after: &'a [&'a [u8]],
+    /// Names, each a whole label, and values.
+    pub outputs: &'a [(&'static [u8], f64)],
+    /// Unix milliseconds.
+    pub timestamp: i64,
+}
+
+impl Derived<'_> {
+    /// The label run of each series, put together, and its sample.
+    pub fn series(&self) -> impl Iterator<Item = (Box<[u8]>, Sample)> {
+        self.outputs.iter().map(|&(name, value)| {
+            let run = [&[self.before, name], self.after].concat().concat().into();
+            (run, Sample { timestamp: self.timestamp, value })
+        })
     }
 }
 
 /// Puts a derived run into `room` the long way: labels of ours in the source are renamed.
 fn rename(source: LabelRun<'_>, monitor: &str, stat: Option<&str>, room: &mut Vec<u8>) {
+    room.clear();
     let gained = [
         ("metric_name", source.metric_name().unwrap_or_default()),
         ("monitor", monitor),
@@ -262,13 +305,44 @@ fn rename(source: LabelRun<'_>, monitor: &str, stat: Option<&str>, room: &mut Ve
     room.extend_from_slice(&labels.encode());
 }
 
-/// Room for what is spliced, reused from sample to sample.
+/// Room that is reused from sample to sample.
 #[derive(Default, Debug)]
 pub struct Scratch {
     /// What all outputs of a signal share.
-    pub shared: Vec<u8>,
+    pub shared: Room,
     /// What only one output has.
-    pub single: Vec<u8>,
+    pub single: Spliced,
+}
+
+/// Labels that a source does not have as such: those that are gained, and all of a source that has some of ours.
+#[derive(Default, Debug)]
+pub struct Room {
+    gained: [Gained; GAINED.len()],
+    renamed: Vec<u8>,
+}
+
+/// A shared run, and labels that only one output has.
+#[derive(Default, Debug)]
+pub struct Spliced {
+    run: Vec<u8>,
+    single: Vec<u8>,
+}
+
+/// A label that is gained, as it was gained last: series that follow each other mostly gain the same.
+#[derive(Default, Debug)]
+struct Gained {
+    label: Vec<u8>,
+    head: usize,
+}
+
+impl Gained {
+    fn set(&mut self, name: &str, value: &[u8]) {
+        if &self.label[self.head..] != value || self.label.is_empty() {
+            self.label.clear();
+            push_label(&mut self.label, name.as_bytes(), value);
+            self.head = self.label.len() - value.len();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -286,7 +360,17 @@ mod tests {
         let origin = way.origin(LabelRun::from_canonical(&source));
         let (mut shared, mut single, mut spliced) = Default::default();
         let labels = DerivedLabels::build(origin, "m", stat, &mut shared);
-        labels.splice(output, &mut single, |parts| spliced = parts.concat());
+        let sample = Sample { timestamp: 7, value: 0.5 };
+        let taken = |derived: &Derived<'_>| derived.series().collect::<Vec<_>>();
+        labels.splice(output, sample, &mut single, |derived| spliced = taken(derived));
+        let (spliced, found) = spliced.pop().unwrap();
+        assert_eq!(found, sample);
+        if output.extra()[0].0.is_empty() {
+            let outputs = [(output.name_label(), 0.5)];
+            labels.plain(&outputs, 7, |derived| {
+                assert_eq!(taken(derived), [(spliced.clone(), sample)]);
+            });
+        }
         assert_eq!(LabelRun::from_canonical(&spliced).to_string(), {
             let expected = run(expected);
             LabelRun::from_canonical(&expected).to_string()
@@ -348,9 +432,9 @@ mod tests {
         let way = Way::of(labels);
         assert!(matches!(way, Way::Renamed(_)));
         let build = |origin, stat| {
-            let mut room = Vec::new();
+            let mut room = Room::default();
             let labels = DerivedLabels::build(origin, "m", stat, &mut room);
-            (labels.run().to_string(), labels.id(), labels.name_at)
+            (labels.to_run(), labels.id(), labels.before.len())
         };
         for stat in [None, Some("rate")] {
             assert_eq!(build(way.origin(labels), stat), build(Way::Long.origin(labels), stat));

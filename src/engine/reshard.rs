@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::derive::Way;
+use super::derive::{Derived, Way};
 use super::families::Families;
 use super::sink::{Judgement, Sink};
 use super::table::{Known, Pace};
 use super::{Engine, Shard};
-use crate::series::{LabelRun, Sample, SeriesHash};
+use crate::series::{LabelRun, SeriesHash};
 
 impl Engine {
     /// Makes `count` engines, at least one, of those that together own all series; of none it makes none. Nothing that
@@ -78,7 +78,7 @@ impl Engine {
 struct Nobody;
 
 impl Sink for Nobody {
-    fn derived(&mut self, _labels: &[&[u8]], _sample: Sample) {}
+    fn derived(&mut self, _derived: &Derived<'_>) {}
 
     fn judged(&mut self, _judgement: &Judgement<'_>) {}
 

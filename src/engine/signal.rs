@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::bank::Bank;
 use super::decide::{Decided, Decision, Lesson, Votes};
-use super::derive::{DerivedLabels, Origin, Output, Scratch};
+use super::derive::{DerivedLabels, Origin, Output, Room, Scratch, Spliced};
 use super::forecast::linear::{Line, LinearTrend};
 use super::forecast::{Breach, Confidence};
-use super::monitor::{ForecastSpec, Monitor};
+use super::monitor::{Emit, ForecastSpec, Monitor};
 use super::sink::{Judgement, Sink};
 use super::transform::{Skip, Transform};
 use crate::series::{Sample, stale_marker};
@@ -47,7 +47,7 @@ pub(super) struct Signal {
 
 impl Signal {
     pub(super) fn new(index: u32, monitor: &Monitor, origin: Origin<'_>, transform: Transform) -> Self {
-        let mut room = Vec::new();
+        let mut room = Room::default();
         Self {
             monitor: index,
             observations: 0,
@@ -94,7 +94,7 @@ impl Signal {
         let line = self.trend.as_ref().and_then(|trend| trend.fit());
         sink.judged(&Judgement {
             signal: self.id,
-            labels: labels.run(),
+            labels: &labels,
             sample,
             decided,
             votes: &votes,
@@ -168,11 +168,21 @@ impl Signal {
     }
 }
 
+/// Outputs without labels of their own, in the order in which they are written.
+const PLAIN: [Output<'static>; 6] = [
+    Output::Score,
+    Output::Flag,
+    Output::Direction,
+    Output::Expected,
+    Output::ExpectedLower,
+    Output::ExpectedUpper,
+];
+
 /// Writes the outputs of one instant.
 struct Writer<'a, S> {
     labels: DerivedLabels<'a>,
     timestamp: i64,
-    scratch: &'a mut Vec<u8>,
+    scratch: &'a mut Spliced,
     sink: &'a mut S,
     written: u64,
 }
@@ -180,27 +190,32 @@ struct Writer<'a, S> {
 impl<S: Sink> Writer<'_, S> {
     fn put(&mut self, output: Output<'_>, value: f64) {
         let sample = Sample { timestamp: self.timestamp, value };
-        self.labels.splice(output, self.scratch, |parts| self.sink.derived(parts, sample));
+        self.labels.splice(output, sample, self.scratch, |derived| self.sink.derived(derived));
         self.written += 1;
     }
 
+    /// Puts those of [`PLAIN`] that are wanted.
+    fn put_plain(&mut self, emit: &Emit, values: [f64; PLAIN.len()]) {
+        let wanted = [emit.score, emit.flag, emit.direction, emit.expected, emit.expected, emit.expected];
+        let mut outputs = [(&[][..], 0.0); PLAIN.len()];
+        let mut count = 0;
+        for ((output, value), _) in PLAIN.iter().zip(values).zip(wanted).filter(|(_, wanted)| *wanted) {
+            outputs[count] = (output.name_label(), value);
+            count += 1;
+        }
+        if count > 0 {
+            self.labels.plain(&outputs[..count], self.timestamp, |derived| self.sink.derived(derived));
+            self.written += count as u64;
+        }
+    }
+
     fn verdict(&mut self, decided: &Decided, votes: &Votes, monitor: &Monitor) {
-        let emit = monitor.emit;
-        if emit.score {
-            self.put(Output::Score, decided.score);
-        }
-        if emit.flag {
-            self.put(Output::Flag, f64::from(u8::from(decided.flag)));
-        }
-        if emit.direction {
-            self.put(Output::Direction, f64::from(decided.direction));
-        }
-        if emit.expected {
-            self.put(Output::Expected, decided.band.expected);
-            self.put(Output::ExpectedLower, decided.band.lower);
-            self.put(Output::ExpectedUpper, decided.band.upper);
-        }
-        if emit.detectors {
+        let flag = f64::from(u8::from(decided.flag));
+        let band = decided.band;
+        let values =
+            [decided.score, flag, f64::from(decided.direction), band.expected, band.lower, band.upper];
+        self.put_plain(&monitor.emit, values);
+        if monitor.emit.detectors {
             for (kind, verdict) in votes.iter() {
                 self.put(Output::Detector(kind), verdict.score.abs());
             }
@@ -228,18 +243,8 @@ impl<S: Sink> Writer<'_, S> {
     /// Puts a stale marker on everything that the monitor writes.
     fn stale(&mut self, monitor: &Monitor) {
         let stale = stale_marker();
-        let emit = monitor.emit;
-        let outputs = [
-            (emit.score, Output::Score),
-            (emit.flag, Output::Flag),
-            (emit.direction, Output::Direction),
-            (emit.expected, Output::Expected),
-            (emit.expected, Output::ExpectedLower),
-            (emit.expected, Output::ExpectedUpper),
-        ];
-        for (_, output) in outputs.into_iter().filter(|(on, _)| *on) {
-            self.put(output, stale);
-        }
+        let emit = &monitor.emit;
+        self.put_plain(emit, [stale; PLAIN.len()]);
         if emit.detectors {
             monitor.detectors.iter().for_each(|&kind| self.put(Output::Detector(kind), stale));
         }

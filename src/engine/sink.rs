@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::decide::{Decided, Votes};
+use super::derive::{Derived, DerivedLabels};
 use super::forecast::linear::Line;
 use super::monitor::Monitor;
-use crate::series::{LabelRun, Sample};
+use crate::series::Sample;
 
 /// Takes what an engine writes back and tells.
 pub trait Sink {
-    /// A sample to write back. `labels`, put together, are one canonical run.
-    fn derived(&mut self, labels: &[&[u8]], sample: Sample);
+    /// Samples to write back.
+    fn derived(&mut self, derived: &Derived<'_>);
 
     /// An observation was judged.
     fn judged(&mut self, judgement: &Judgement<'_>);
@@ -25,7 +26,7 @@ pub struct Judgement<'a> {
     /// Identity of the signal, the same for the life of the process and after a restart.
     pub signal: u64,
     /// Labels of its derived series, without a name.
-    pub labels: LabelRun<'a>,
+    pub labels: &'a DerivedLabels<'a>,
     /// What was observed.
     pub sample: Sample,
     /// What was decided; `None` while no method knows anything.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::derive::Derived;
 use super::detect::DetectorKind;
 use super::monitor::*;
 use super::select::Matchers;
@@ -22,11 +23,12 @@ struct Lines {
 }
 
 impl Sink for Lines {
-    fn derived(&mut self, labels: &[&[u8]], sample: Sample) {
-        let run = labels.concat();
-        let value = if is_stale_marker(sample.value) { "stale".to_owned() } else { sample.value.to_string() };
-        let run = LabelRun::from_canonical(&run);
-        writeln!(self.text, "{run} {value} @{}", sample.timestamp).expect("strings can be written to");
+    fn derived(&mut self, derived: &Derived<'_>) {
+        for (run, Sample { timestamp, value }) in derived.series() {
+            let value = if is_stale_marker(value) { "stale".to_owned() } else { value.to_string() };
+            let run = LabelRun::from_canonical(&run);
+            writeln!(self.text, "{run} {value} @{timestamp}").expect("strings can be written to");
+        }
     }
 
     fn judged(&mut self, _: &Judgement<'_>) {

@@ -11,7 +11,6 @@ use prost::Message;
 
 use super::fields::{Field, Fields, Value, push_varint};
 use super::prompb::v1::{MetricMetadata, WriteRequest};
-use super::snappy::Compressor;
 use crate::series::{Batch, LabelRun, Sample, is_stale_marker};
 pub use packed::PackedBuilder;
 
@@ -41,15 +40,14 @@ const OVERHEAD_BYTES_MAX: usize = 11 + 2 + 9 + TIMESTAMP_BYTES_MAX;
 
 /// Builds remote-write 1.0 requests out of spliced label runs, one after the other.
 ///
-/// Whoever builds many keeps one builder and takes them with [`finish_compressed`](Self::finish_compressed): then it
-/// has room from the second one on. About 25 ns for a series, and 30 ns to compress it.
+/// About 25 ns for a series. Who wants them compressed, and has several series of the same labels, takes a
+/// [`PackedBuilder`].
 #[derive(Default, Debug)]
 pub struct RequestBuilder {
     raw: Vec<u8>,
     samples: usize,
     /// The last timestamp: samples that are pushed one after the other mostly share it.
     timestamp: EncodedTimestamp,
-    compressor: Compressor,
 }
 
 /// A timestamp as it stands on the wire behind its tag; nothing for 0.
@@ -70,6 +68,10 @@ impl EncodedTimestamp {
             encoded.bytes[..bytes.len()].copy_from_slice(&bytes);
         }
         encoded
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
@@ -131,14 +133,6 @@ impl RequestBuilder {
         let room = Vec::with_capacity(self.raw.len());
         self.samples = 0;
         std::mem::replace(&mut self.raw, room)
-    }
-
-    /// Takes the request as a snappy block, and starts the next one in the same room.
-    pub fn finish_compressed(&mut self) -> Vec<u8> {
-        let body = self.compressor.compress(&self.raw);
-        self.raw.clear();
-        self.samples = 0;
-        body
     }
 }
 
@@ -283,26 +277,6 @@ mod tests {
         assert_eq!((builder.samples(), builder.is_empty()), (1, false));
         assert_eq!(builder.bytes(), builder.finish().len());
         assert_eq!((builder.samples(), builder.bytes(), builder.is_empty()), (0, 0, true));
-    }
-
-    #[test]
-    fn a_builder_that_goes_on_makes_what_a_new_one_makes() {
-        let (mut old, mut compressor) = (RequestBuilder::new(), Compressor::default());
-        for (count, timestamp) in [(300, 1), (1, 1), (0, 0), (2000, 1_700_000_000_000), (3, 0), (700, -1)] {
-            let mut new = RequestBuilder::new();
-            for number in 0..count {
-                let label =
-                    [("number", number.to_string().as_str())].into_iter().collect::<LabelRunBuf>().encode();
-                let sample =
-                    Sample { timestamp: timestamp - i64::from(number % 2), value: f64::from(number % 3) };
-                old.push(&[&label], sample);
-                new.push(&[&label], sample);
-            }
-            let raw = new.finish();
-            assert_eq!(compressor.compress(&raw), snappy::compress(&raw));
-            assert_eq!(old.finish_compressed(), snappy::compress(&raw), "{count} {timestamp}");
-            assert!(old.is_empty());
-        }
     }
 
     #[test]

@@ -68,41 +68,7 @@ pub fn decompress(body: &[u8], max: usize) -> Result<Vec<u8>, SnappyError> {
 ///
 /// `raw` is of our own making and far below the 4 GiB that a block can hold.
 pub fn compress(raw: &[u8]) -> Vec<u8> {
-    Compressor::default().compress(raw)
-}
-
-/// Compresses one thing after another in the same room, which is never given back.
-///
-/// Room that is new for each is zeroed first, at twice the cost of the compression where it goes well: the room is
-/// for the longest result that there could be.
-pub struct Compressor {
-    encoder: snap::raw::Encoder,
-    room: Vec<u8>,
-}
-
-impl Default for Compressor {
-    fn default() -> Self {
-        Self { encoder: snap::raw::Encoder::new(), room: Vec::new() }
-    }
-}
-
-impl Compressor {
-    /// Compresses `raw`, of less than 4 GiB, into a snappy block: the same bytes as [`compress`]. The result has no
-    /// room to spare.
-    pub fn compress(&mut self, raw: &[u8]) -> Vec<u8> {
-        let needed = snap::raw::max_compress_len(raw.len());
-        if self.room.len() < needed {
-            self.room.resize(needed, 0);
-        }
-        let length = self.encoder.compress(raw, &mut self.room).expect("request shorter than 4 GiB");
-        self.room[..length].to_vec()
-    }
-}
-
-impl std::fmt::Debug for Compressor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Compressor").field("room", &self.room.len()).finish_non_exhaustive()
-    }
+    snap::raw::Encoder::new().compress_vec(raw).expect("request shorter than 4 GiB")
 }
 
 fn declared_length(body: &[u8]) -> Result<u64, SnappyError> {

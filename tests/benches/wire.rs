@@ -8,9 +8,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 
 use promantis::cli::workload::{STEP_MS, bodies, label_runs};
+use promantis::engine::derive::Output;
 use promantis::series::{LabelRun, METRIC_NAME, Sample, SeriesHash, push_label};
 use promantis::wire::decode::{Limits, Protocol, decode};
-use promantis::wire::encode::RequestBuilder;
+use promantis::wire::encode::{PackedBuilder, RequestBuilder};
 use promantis::wire::prompb::{v1, v2};
 use promantis::wire::snappy;
 
@@ -40,27 +41,33 @@ fn incoming(c: &mut Criterion) {
 }
 
 fn outgoing(c: &mut Criterion) {
-    let names = [named("ml_anomaly_score"), named("ml_anomaly_flag")];
+    let names = [Output::Score.name_label(), Output::Flag.name_label()];
     let runs: Vec<_> = label_runs(SERIES).iter().map(|run| derived(run)).collect();
-    let push = |builder: &mut RequestBuilder| {
-        for (number, run) in (0_u64..).zip(&runs) {
-            let value = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / (1_u64 << 53) as f64;
-            for (name, value) in names.iter().zip([value, 0.0]) {
-                builder.push(&[name, run], Sample { timestamp: NOW_MS, value });
-            }
-        }
+    let series = || {
+        let value =
+            |number: u64| (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / (1_u64 << 53) as f64;
+        runs.iter().zip((0..).map(value))
     };
-    let mut builder = RequestBuilder::new();
-    push(&mut builder);
-    let raw = builder.finish();
-    let mut compressor = snappy::Compressor::default();
+    let mut plain = RequestBuilder::new();
+    let mut packed = PackedBuilder::new();
     let mut group = c.benchmark_group("out");
     group.throughput(Throughput::Elements(2 * SERIES as u64));
-    group.bench_function("compress", |b| b.iter(|| compressor.compress(black_box(&raw))));
-    group.bench_function("encode, compress", |b| {
+    group.bench_function("encode, then compress", |b| {
         b.iter(|| {
-            push(&mut builder);
-            builder.finish_compressed()
+            for (run, value) in series() {
+                for (name, value) in names.iter().zip([value, 0.0]) {
+                    plain.push(&[name, run], Sample { timestamp: NOW_MS, value });
+                }
+            }
+            snappy::compress(&plain.finish())
+        });
+    });
+    group.bench_function("encode compressed", |b| {
+        b.iter(|| {
+            for (run, value) in series() {
+                packed.push((&[], &[run]), &[(names[0], value), (names[1], 0.0)], NOW_MS);
+            }
+            packed.finish()
         });
     });
     group.finish();
@@ -68,12 +75,6 @@ fn outgoing(c: &mut Criterion) {
 
 fn unpack(body: &[u8]) -> Vec<u8> {
     snappy::decompress(body, RAW_BYTES_MAX).expect("made here")
-}
-
-fn named(name: &str) -> Vec<u8> {
-    let mut label = Vec::new();
-    push_label(&mut label, METRIC_NAME.as_bytes(), name.as_bytes());
-    label
 }
 
 /// The labels of `run` but its metric's name.

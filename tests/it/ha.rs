@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use promantis::engine::derive::Derived;
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::transform::Skip;
 use promantis::engine::{Counts, Engine, Shard};
-use promantis::series::{Batch, Sample, SeriesHash};
+use promantis::series::{Batch, SeriesHash};
 use promantis::wire::decode::{Decoded, Limits, Protocol, decode};
 use promantis::wire::prompb::v1;
 use prost::Message;
@@ -63,11 +64,11 @@ fn senders(batch: &Batch) -> String {
 
 /// Takes every byte down.
 #[derive(Default, PartialEq, Debug)]
-struct Written(Vec<(Vec<u8>, i64, u64)>);
+struct Written(Vec<(Box<[u8]>, i64, u64)>);
 
 impl Sink for Written {
-    fn derived(&mut self, labels: &[&[u8]], sample: Sample) {
-        self.0.push((labels.concat(), sample.timestamp, sample.value.to_bits()));
+    fn derived(&mut self, derived: &Derived<'_>) {
+        self.0.extend(derived.series().map(|(run, it)| (run, it.timestamp, it.value.to_bits())));
     }
 
     fn judged(&mut self, _: &Judgement<'_>) {}

@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 
+use promantis::engine::derive::Derived;
 use promantis::engine::detect::DetectorKind;
 use promantis::engine::monitor::{
     Direction, Emit, ForecastSpec, Horizon, Monitor, Plan, Policy, SeriesLimits, StaticLimits,
@@ -21,7 +22,7 @@ const SECOND: i64 = 1000;
 /// What an engine hands out, down to the bits. What was voted and decided is in what is derived.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Said {
-    Derived(Vec<u8>, i64, u64),
+    Derived(Box<[u8]>, i64, u64),
     Judged(u64, u32, bool),
     Ended(u64, i64),
 }
@@ -31,8 +32,9 @@ enum Said {
 struct Record(Vec<Said>);
 
 impl Sink for Record {
-    fn derived(&mut self, labels: &[&[u8]], sample: Sample) {
-        self.0.push(Said::Derived(labels.concat(), sample.timestamp, sample.value.to_bits()));
+    fn derived(&mut self, derived: &Derived<'_>) {
+        let said = derived.series().map(|(run, it)| Said::Derived(run, it.timestamp, it.value.to_bits()));
+        self.0.extend(said);
     }
 
     fn judged(&mut self, it: &Judgement<'_>) {

@@ -17,10 +17,10 @@ impl TimeGuard {
         Self { latest: arrival.saturating_add(AHEAD_MS_MAX), held_back: 0 }
     }
 
-    /// Whether a sample of `timestamp` may leave; counts it if not.
-    pub fn admits(&mut self, timestamp: i64) -> bool {
+    /// Whether so many samples of `timestamp` may leave; counts them if not.
+    pub fn admits(&mut self, timestamp: i64, samples: usize) -> bool {
         let admitted = timestamp <= self.latest;
-        self.held_back += u64::from(!admitted);
+        self.held_back += if admitted { 0 } else { samples as u64 };
         admitted
     }
 
@@ -37,11 +37,11 @@ mod tests {
     #[test]
     fn a_minute_ahead_may_leave_and_no_more() {
         let mut guard = TimeGuard::new(1_000);
-        assert!(guard.admits(i64::MIN));
-        assert!(guard.admits(61_000));
-        assert!(!guard.admits(61_001));
-        assert!(!guard.admits(i64::MAX));
-        assert_eq!(guard.held_back(), 2);
-        assert!(TimeGuard::new(i64::MAX).admits(i64::MAX));
+        assert!(guard.admits(i64::MIN, 1));
+        assert!(guard.admits(61_000, 1));
+        assert!(!guard.admits(61_001, 1));
+        assert!(!guard.admits(i64::MAX, 6));
+        assert_eq!(guard.held_back(), 7);
+        assert!(TimeGuard::new(i64::MAX).admits(i64::MAX, 1));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config;
+use crate::engine::derive::Derived;
 use crate::engine::sink::Sink;
 use crate::engine::{Engine, Shard};
 use crate::series::{Batch, LabelRunBuf, MetricKind, Sample, stale_marker};
@@ -9,7 +10,7 @@ use crate::series::{Batch, LabelRunBuf, MetricKind, Sample, stale_marker};
 struct Watching<'a>(MutexGuard<'a, Part>);
 
 impl Sink for Watching<'_> {
-    fn derived(&mut self, _: &[&[u8]], _: Sample) {}
+    fn derived(&mut self, _: &Derived<'_>) {}
     fn judged(&mut self, judgement: &Judgement<'_>) {
         self.0.observe(judgement);
     }

@@ -1,10 +1,10 @@
 //! Where what a derived series gains goes among the labels of its source.
 
-use super::EXTRA_NAMES;
-use crate::series::{LabelRun, METRIC_NAME, push_label};
+use super::{DerivedLabels, EXTRA_NAMES, Room};
+use crate::series::{LabelRun, METRIC_NAME};
 
 /// Labels that all outputs gain, ascending; the last one not always.
-const GAINED: [&str; 3] = ["metric_name", "monitor", "stat"];
+pub(super) const GAINED: [&str; 3] = ["metric_name", "monitor", "stat"];
 
 /// Offsets in the label run of a source, found once: 12 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,25 +32,34 @@ impl Seams {
         })
     }
 
-    /// Appends to `room` the labels of the source that these are seams of, without its name, with its name as
-    /// `metric_name`, and with the values for `monitor` and, unless it is empty, `stat`. Returns where a name goes.
-    pub(super) fn fill(self, source: LabelRun<'_>, values: [&str; 2], room: &mut Vec<u8>) -> usize {
+    /// The labels of the source that these are seams of, without its name, with its name as `metric_name`, and with the
+    /// values for `monitor` and, unless it is empty, `stat`.
+    pub(super) fn derive<'a>(
+        self,
+        source: LabelRun<'a>,
+        [monitor, stat]: [&str; 2],
+        room: &'a mut Room,
+    ) -> DerivedLabels<'a> {
         let bytes = source.as_bytes();
         let [start, end, length] = self.name.map(usize::from);
-        let [metric, monitor, stat] = self.gained.map(usize::from);
-        room.extend_from_slice(&bytes[..start]);
-        let name_at = room.len();
-        room.extend_from_slice(&bytes[end..metric]);
-        push_label(room, GAINED[0].as_bytes(), &bytes[end - length..end]);
-        room.extend_from_slice(&bytes[metric..monitor]);
-        push_label(room, GAINED[1].as_bytes(), values[0].as_bytes());
-        if values[1].is_empty() {
-            room.extend_from_slice(&bytes[monitor..]);
-        } else {
-            room.extend_from_slice(&bytes[monitor..stat]);
-            push_label(room, GAINED[2].as_bytes(), values[1].as_bytes());
-            room.extend_from_slice(&bytes[stat..]);
+        let values = [&bytes[end - length..end], monitor.as_bytes(), stat.as_bytes()];
+        for (gained, (name, value)) in room.gained.iter_mut().zip(GAINED.into_iter().zip(values)) {
+            gained.set(name, value);
         }
-        name_at
+        let [metric_at, monitor_at, stat_at] = self.gained.map(usize::from);
+        let [metric, monitor, said] = room.gained.each_ref().map(|gained| &*gained.label);
+        let said = if stat.is_empty() { &[] } else { said };
+        DerivedLabels {
+            before: &bytes[..start],
+            after: [
+                &bytes[end..metric_at],
+                metric,
+                &bytes[metric_at..monitor_at],
+                monitor,
+                &bytes[monitor_at..stat_at],
+                said,
+                &bytes[stat_at..],
+            ],
+        }
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! What stands in a request is known while it is built: series of one group differ in their names alone, and from the
 //! group before in a few bytes. So copies are written where a compressor would have to search for them, and what is
-//! copied is not even read: about 45 ns for two series of ten labels, a third of what building and compressing them costs,
-//! in no more bytes.
+//! copied is written nowhere before.
 
 use super::{EncodedTimestamp, SAMPLE_TAG, SERIES_TAG, VALUE_TAG, normalised, push_varint};
 use crate::wire::snappy::Elements;
@@ -17,44 +16,39 @@ pub struct PackedBuilder {
     samples: usize,
     timestamp: EncodedTimestamp,
     last: Group,
-    /// Heads and labels that the last group had others of.
+    /// Labels of a group that is not like the last one.
     room: Vec<u8>,
 }
 
 /// The last group, to copy from.
-///
-/// Invariant: unless `series` is empty, `run` is what stands in the first of them, but for its name.
 #[derive(Default, Debug)]
 struct Group {
+    /// Where it begins.
+    at: usize,
+    /// Labels that all its series share.
     run: Vec<u8>,
     /// How much of `run` stands in front of the name.
     before: usize,
-    series: Vec<Stood>,
+    /// None after the request was taken: then there is nothing to copy from.
+    series: Vec<Layout>,
+    timestamp: EncodedTimestamp,
 }
 
-/// Where parts of a series stand in the request.
+/// Where the parts of a series stand, counted from the begin of its group.
 #[derive(Clone, Copy, Debug)]
-struct Stood {
-    at: usize,
-    /// Its length, as the head says.
-    length: usize,
+struct Layout {
+    head: usize,
     labels: usize,
     name: &'static [u8],
-    name_at: usize,
     /// What stands behind the labels.
     sample: usize,
-    /// Zero where it does not stand there.
-    value: u64,
+    /// Whether the sample has a value: zero is what a field has that is not there.
+    valued: bool,
     timestamp: usize,
-    timestamp_ms: i64,
 }
 
-impl Stood {
-    /// Where the labels behind the name stand.
-    fn after(&self) -> usize {
-        self.name_at + self.name.len()
-    }
-}
+/// Labels in front of a name and behind it, in parts.
+type Parts<'a> = (&'a [u8], &'a [&'a [u8]]);
 
 impl PackedBuilder {
     /// Makes a builder that holds nothing.
@@ -62,38 +56,23 @@ impl PackedBuilder {
         Self::default()
     }
 
-    /// Adds a series with one sample for each of `outputs`, its name and value. `before`, the name and `after`, put
-    /// together, are a canonical label run; the name is a whole label.
+    /// Adds a series with one sample for each of `outputs`, its name and value. What stands in front of the name, the
+    /// name and what stands behind it, put together, are a canonical label run; the name is a whole label.
     ///
-    /// NaNs other than the stale marker become the one NaN that Prometheus uses.
-    pub fn push(
-        &mut self,
-        (before, after): (&[u8], &[&[u8]]),
-        outputs: &[(&'static [u8], f64)],
-        timestamp: i64,
-    ) {
+    /// NaNs other than the stale marker become the one NaN that Prometheus uses. A group that has the shape of the one
+    /// before costs about 60 ns for two series of ten labels.
+    pub fn push(&mut self, labels: Parts<'_>, outputs: &[(&'static [u8], f64)], timestamp: i64) {
         if self.timestamp.timestamp != timestamp {
             self.timestamp = EncodedTimestamp::new(timestamp);
         }
-        let labels = before.len() + after.iter().map(|part| part.len()).sum::<usize>();
-        for (index, &(name, value)) in outputs.iter().enumerate() {
-            let value = normalised(value).to_bits();
-            let last = self.last.series.get(index).copied();
-            let mut stood = self.head(labels, (name, value), last);
-            stood.name_at = stood.labels + before.len();
-            if index == 0 {
-                self.first_labels((before, after), &stood, labels);
-            } else {
-                self.same_labels((before, after), &stood, last);
-            }
-            self.sample(&mut stood, last);
-            match self.last.series.get_mut(index) {
-                Some(place) => *place = stood,
-                None => self.last.series.push(stood),
-            }
+        let length = labels.0.len() + labels.1.iter().map(|part| part.len()).sum::<usize>();
+        if self.is_like_last(labels.0.len(), length, outputs) {
+            self.push_like_last(labels, outputs);
+        } else {
+            self.push_anew(labels, outputs);
         }
         self.samples += outputs.len();
-        self.last.series.truncate(outputs.len());
+        self.last.timestamp = self.timestamp;
     }
 
     /// How many samples, and as many series, the request has.
@@ -113,141 +92,146 @@ impl PackedBuilder {
         self.elements.finish()
     }
 
-    /// Writes tag and length of a series.
-    fn head(&mut self, labels: usize, (name, value): (&'static [u8], u64), last: Option<Stood>) -> Stood {
-        let sample = value_len(value) + self.timestamp.length;
-        let length = labels + name.len() + 2 + sample;
-        let at = self.elements.at();
-        let same = last.filter(|last| last.length == length);
-        if !same.is_some_and(|last| self.elements.copy(last.at, last.labels - last.at)) {
-            self.room.clear();
-            self.room.push(SERIES_TAG);
-            push_varint(&mut self.room, length as u64);
-            self.elements.literal(&self.room);
-        }
-        let labels = self.elements.at();
-        Stood { at, length, labels, name, name_at: labels, sample: 0, value, timestamp: 0, timestamp_ms: 0 }
-    }
-
-    /// Writes the labels of the first series of a group, by what differs from the group before.
-    fn first_labels(&mut self, (before, after): (&[u8], &[&[u8]]), stood: &Stood, labels: usize) {
-        let last = self.last.series.first().copied();
-        let Some(last) = last.filter(|_| self.last.before == before.len() && self.last.run.len() == labels)
-        else {
-            return self.other_labels((before, after), stood, last);
+    /// Whether a group has parts as long as those of the last one, which can be copied from.
+    fn is_like_last(&self, before: usize, labels: usize, outputs: &[(&'static [u8], f64)]) -> bool {
+        let last = &self.last;
+        let same = |(layout, output): (&Layout, &(&'static [u8], f64))| {
+            std::ptr::eq(layout.name, output.0) && layout.valued == (output.1.to_bits() != 0)
         };
-        let (known, mut rest) = self.last.run.split_at_mut(before.len());
-        patch(&mut self.elements, before, known, last.labels);
-        name(&mut self.elements, stood.name, Some(last));
-        let mut from = last.after();
-        for part in after {
-            let (known, further) = std::mem::take(&mut rest).split_at_mut(part.len());
-            patch(&mut self.elements, part, known, from);
-            from += part.len();
-            rest = further;
-        }
+        last.before == before
+            && last.run.len() == labels
+            && last.series.len() == outputs.len()
+            && last.timestamp.length == self.timestamp.length
+            && self.elements.reaches(last.at)
+            && last.series.iter().zip(outputs).all(same)
     }
 
-    /// The same where lengths differ: what both begin and end with is copied.
+    fn push_like_last(&mut self, (before, after): Parts<'_>, outputs: &[(&'static [u8], f64)]) {
+        let elements = &mut self.elements;
+        let (from, at) = (self.last.at, elements.at());
+        let same_time = self.last.timestamp.timestamp == self.timestamp.timestamp;
+        let Some(&first) = self.last.series.first() else { return };
+        for (index, (layout, &(_, value))) in self.last.series.iter().zip(outputs).enumerate() {
+            let name_at = layout.labels + before.len();
+            let after_at = name_at + layout.name.len();
+            elements.copy(from + layout.head, layout.labels - layout.head);
+            if index == 0 {
+                let (known, mut rest) = self.last.run.split_at_mut(before.len());
+                patch(elements, before, known, from + layout.labels);
+                elements.copy(from + name_at, layout.name.len());
+                let mut part_at = from + after_at;
+                for part in after.iter().filter(|part| !part.is_empty()) {
+                    let (known, further) = rest.split_at_mut(part.len());
+                    patch(elements, part, known, part_at);
+                    (rest, part_at) = (further, part_at + part.len());
+                }
+            } else {
+                elements.copy(at + first.labels, before.len());
+                elements.copy(from + name_at, layout.name.len());
+                elements.copy(at + first.labels + before.len() + first.name.len(), layout.sample - after_at);
+            }
+            elements.copy(from + layout.sample, if layout.valued { 3 } else { 2 });
+            if layout.valued {
+                elements.literal(&normalised(value).to_le_bytes());
+            }
+            match index {
+                _ if same_time => elements.copy(from + layout.timestamp, self.timestamp.length),
+                0 => elements.literal(self.timestamp.bytes()),
+                _ => elements.copy(at + first.timestamp, self.timestamp.length),
+            }
+        }
+        self.last.at = at;
+    }
+
+    /// Adds a group that is not like the last one: copies of that what labels begin and end with, and names.
     #[cold]
-    fn other_labels(&mut self, (before, after): (&[u8], &[&[u8]]), stood: &Stood, last: Option<Stood>) {
+    fn push_anew(&mut self, (before, after): Parts<'_>, outputs: &[(&'static [u8], f64)]) {
         self.room.clear();
         self.room.extend_from_slice(before);
         after.iter().for_each(|part| self.room.extend_from_slice(part));
-        let (known_before, known_after) = self.last.run.split_at(self.last.before);
-        let (before, after) = self.room.split_at(before.len());
-        match last {
-            None => {
-                [before, stood.name, after].iter().for_each(|part| self.elements.literal(part));
-            }
-            Some(last) => {
-                differ(&mut self.elements, before, known_before, last.labels);
-                name(&mut self.elements, stood.name, Some(last));
-                differ(&mut self.elements, after, known_after, last.after());
-            }
-        }
-        self.last.before = before.len();
+        let mut old = std::mem::take(&mut self.last);
+        self.last = Group { at: self.elements.at(), before: before.len(), ..Group::default() };
         std::mem::swap(&mut self.last.run, &mut self.room);
+        for (index, &(name, value)) in outputs.iter().enumerate() {
+            let layout = self.series_anew(&old, index, (name, normalised(value)));
+            self.last.series.push(layout);
+        }
+        old.run.clear();
+        self.room = old.run;
     }
 
-    /// Writes the labels of another series of the group.
-    fn same_labels(&mut self, (before, after): (&[u8], &[&[u8]]), stood: &Stood, last: Option<Stood>) {
-        let first = self.last.series[0];
-        if !self.elements.copy(first.labels, before.len()) {
-            self.elements.literal(before);
-        }
-        name(&mut self.elements, stood.name, last);
-        let length = after.iter().map(|part| part.len()).sum();
-        if !self.elements.copy(first.after(), length) {
-            after.iter().for_each(|part| self.elements.literal(part));
-        }
-    }
-
-    /// Writes the sample of a series.
-    fn sample(&mut self, stood: &mut Stood, last: Option<Stood>) {
+    fn series_anew(&mut self, old: &Group, index: usize, (name, value): (&'static [u8], f64)) -> Layout {
         let elements = &mut self.elements;
-        let valued = stood.value != 0;
-        stood.sample = elements.at();
-        let timestamp = self.timestamp.timestamp;
-        let like = last.filter(|last| (last.value != 0) == valued && last.timestamp_ms == timestamp);
-        let head = 2 + usize::from(valued);
-        if !like.is_some_and(|last| elements.copy(last.sample, head)) {
-            let length = (value_len(stood.value) + self.timestamp.length) as u8;
-            elements.literal(&[SAMPLE_TAG, length, VALUE_TAG][..head]);
+        let (run, at) = (&self.last.run, self.last.at);
+        let (before, after) = run.split_at(self.last.before);
+        let valued = value.to_bits() != 0;
+        let sample = if valued { 9 } else { 0 } + self.timestamp.length;
+        let head = elements.at() - at;
+        let mut tag = vec![SERIES_TAG];
+        push_varint(&mut tag, (run.len() + name.len() + 2 + sample) as u64);
+        elements.literal(&tag);
+        let labels = elements.at() - at;
+        let known = old.series.get(index.min(old.series.len().saturating_sub(1)));
+        match (self.last.series.first(), old.series.first()) {
+            (Some(first), _) => again(elements, before, at + first.labels),
+            (None, Some(first)) => differ(elements, before, &old.run[..old.before], old.at + first.labels),
+            (None, None) => elements.literal(before),
         }
+        match known.filter(|known| known.name == name) {
+            Some(known) => again(elements, name, old.at + known.labels + old.before),
+            None => elements.literal(name),
+        }
+        match (self.last.series.first(), old.series.first()) {
+            (Some(first), _) => again(elements, after, at + first.labels + before.len() + first.name.len()),
+            (None, Some(first)) => {
+                let known = old.at + first.labels + old.before + first.name.len();
+                differ(elements, after, &old.run[old.before..], known);
+            }
+            (None, None) => elements.literal(after),
+        }
+        let behind = elements.at() - at;
+        elements.literal(&[SAMPLE_TAG, sample as u8, VALUE_TAG][..if valued { 3 } else { 2 }]);
         if valued {
-            elements.literal(&stood.value.to_le_bytes());
+            elements.literal(&value.to_le_bytes());
         }
-        (stood.timestamp, stood.timestamp_ms) = (elements.at(), timestamp);
-        let first = self.last.series.first().filter(|_| like.is_none());
-        let known = like.as_ref().or(first.filter(|first| first.timestamp_ms == timestamp));
-        let length = self.timestamp.length;
-        if !known.is_some_and(|known| elements.copy(known.timestamp, length)) {
-            elements.literal(&self.timestamp.bytes[..length]);
-        }
+        let timestamp = elements.at() - at;
+        elements.literal(self.timestamp.bytes());
+        Layout { head, labels, name, sample: behind, valued, timestamp }
     }
-}
-
-/// Writes a name.
-fn name(elements: &mut Elements, name: &[u8], last: Option<Stood>) {
-    let same = last.filter(|last| last.name == name);
-    if !same.is_some_and(|last| elements.copy(last.name_at, name.len())) {
-        elements.literal(name);
-    }
-}
-
-/// Bytes of a value and its tag: zero is what a field has that is not there.
-fn value_len(value: u64) -> usize {
-    if value == 0 { 0 } else { 9 }
 }
 
 /// Writes `part`, of which as many bytes are `known` and stand at `from`: copies what is equal, and makes the rest known.
 #[inline]
 fn patch(elements: &mut Elements, part: &[u8], known: &mut [u8], from: usize) {
-    debug_assert_eq!(part.len(), known.len(), "as many are known");
-    let mut written = 0;
-    let mut differs = |at: usize, difference: u64, known: &mut [u8]| {
-        let first = at + difference.trailing_zeros() as usize / 8;
-        let end = at + 8 - difference.leading_zeros() as usize / 8;
+    if part == known {
+        return elements.copy(from, part.len());
+    }
+    let (mut written, mut at) = (0, 0);
+    while let Some((first, end)) = difference(&part[at..], &known[at..]) {
+        let (first, end) = (at + first, at + end);
         again(elements, &part[written..first], from + written);
         elements.literal(&part[first..end]);
         known[first..end].copy_from_slice(&part[first..end]);
-        written = end;
-    };
-    let mut at = 0;
-    while let (Some(new), Some(old)) = (part[at..].first_chunk::<8>(), known[at..].first_chunk::<8>()) {
-        let difference = u64::from_le_bytes(*new) ^ u64::from_le_bytes(*old);
-        if difference != 0 {
-            differs(at, difference, known);
-        }
-        at += 8;
-    }
-    let rest = part[at..].iter().zip(&known[at..]).rev();
-    let difference = rest.fold(0, |difference, (new, old)| difference << 8 | u64::from(new ^ old));
-    if difference != 0 {
-        differs(at, difference, known);
+        (written, at) = (end, end);
     }
     again(elements, &part[written..], from + written);
+}
+
+/// The first bytes that differ, up to sixteen of them, with what is equal in between.
+#[inline]
+fn difference(new: &[u8], old: &[u8]) -> Option<(usize, usize)> {
+    let ((new, new_rest), (old, old_rest)) = (new.as_chunks::<16>(), old.as_chunks::<16>());
+    let index = new.iter().zip(old).position(|(new, old)| new != old);
+    let difference = match index {
+        Some(index) => u128::from_le_bytes(new[index]) ^ u128::from_le_bytes(old[index]),
+        None => {
+            new_rest.iter().zip(old_rest).rev().fold(0, |all, (new, old)| all << 8 | u128::from(new ^ old))
+        }
+    };
+    let at = 16 * index.unwrap_or(new.len());
+    (difference != 0).then(|| {
+        (at + difference.trailing_zeros() as usize / 8, at + 16 - difference.leading_zeros() as usize / 8)
+    })
 }
 
 /// Writes `part`, copying what it begins and ends with as `known` does, which stands at `from`.
@@ -265,7 +249,9 @@ fn differ(elements: &mut Elements, part: &[u8], known: &[u8], from: usize) {
 /// Writes `part`, which stands at `from`, by a copy where that costs less.
 #[inline]
 fn again(elements: &mut Elements, part: &[u8], from: usize) {
-    if !elements.copy(from, part.len()) {
+    if elements.goes_on(from) || part.len() >= 4 && elements.reaches(from) {
+        elements.copy(from, part.len());
+    } else {
         elements.literal(part);
     }
 }
@@ -277,8 +263,11 @@ mod tests {
     use crate::series::{LabelRunBuf, STALE_NAN_BITS, Sample};
     use crate::wire::snappy;
 
-    const NAMES: [&[u8]; 3] =
-        [b"\x0a\x0d\x0a\x08__name__\x12\x01a", b"\x0a\x0e\x0a\x08__name__\x12\x02bb", b"\x0a\x0d\x0a\x08__name__\x12\x01c"];
+    const NAMES: [&[u8]; 3] = [
+        b"\x0a\x0d\x0a\x08__name__\x12\x01a",
+        b"\x0a\x0e\x0a\x08__name__\x12\x02bb",
+        b"\x0a\x0d\x0a\x08__name__\x12\x01c",
+    ];
 
     /// Both builders, given the same.
     #[derive(Default)]
@@ -322,13 +311,18 @@ mod tests {
         for _ in 0..300 {
             for _ in 0..dice(40) {
                 let (pod, path) = (format!("pod-{}", dice(12)), "/x".repeat(dice(60) as usize));
-                let all = [("A", "upper"), ("instance", "10.0.0.1:9100"), ("path", &path), ("pod", &pod), ("z", "1")];
+                let all = [
+                    ("A", "upper"),
+                    ("instance", "10.0.0.1:9100"),
+                    ("path", &path),
+                    ("pod", &pod),
+                    ("z", "1"),
+                ];
                 let labels: Vec<_> = all.into_iter().filter(|_| dice(9) > 0).collect();
                 let values = [0.0, -0.0, 1.5, f64::NAN, f64::from_bits(STALE_NAN_BITS), f64::INFINITY];
                 let first = dice(3) as usize;
-                let outputs = (0..dice(4) as usize).map(|index| {
-                    (NAMES[(first + index) % 3], values[dice(6) as usize])
-                });
+                let outputs =
+                    (0..dice(4) as usize).map(|index| (NAMES[(first + index) % 3], values[dice(6) as usize]));
                 let outputs: Vec<_> = outputs.collect();
                 both.push(&labels, &outputs, [0, 1_700_000_000_000, 1_700_000_000_001, -1][dice(4) as usize]);
             }
@@ -351,7 +345,8 @@ mod tests {
     fn series_that_differ_in_little_take_little() {
         let mut both = Both::default();
         for number in 0..1000 {
-            let (instance, pod) = (format!("10.0.0.{}:9100", number % 50), format!("checkout-7d9f8b6c5d-{number:04}"));
+            let (instance, pod) =
+                (format!("10.0.0.{}:9100", number % 50), format!("checkout-7d9f8b6c5d-{number:04}"));
             let labels = [
                 ("container", "checkout-service"),
                 ("instance", &instance),

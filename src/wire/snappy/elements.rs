@@ -8,9 +8,6 @@ const LENGTH_BYTES_MAX: usize = 5;
 /// A copy of two bytes of offset reaches no further back.
 const OFFSET_MAX: usize = u16::MAX as usize;
 
-/// A copy of fewer bytes takes as many as a literal.
-const COPY_MIN: usize = 4;
-
 /// Bytes of one copy at most.
 const COPY_MAX: usize = 64;
 
@@ -64,24 +61,31 @@ impl Elements {
         self.at += bytes.len();
     }
 
-    /// Writes once more the `length` bytes that stand at `from`, which is before [`Self::at`]; returns whether it did:
-    /// not where they are too far back, or so few that a literal costs less.
+    /// Whether what stands at `from` can be copied.
     #[inline]
-    #[must_use = "what was not copied has to be written"]
-    pub(in crate::wire) fn copy(&mut self, from: usize, length: usize) -> bool {
+    pub(in crate::wire) fn reaches(&self, from: usize) -> bool {
+        self.at - from <= OFFSET_MAX
+    }
+
+    /// Whether a copy from there costs nothing, because it goes on with the one before.
+    #[inline]
+    pub(in crate::wire) fn goes_on(&self, from: usize) -> bool {
+        self.copy.1 > 0 && self.copy.0 == self.at - from
+    }
+
+    /// Writes once more the `length` bytes that stand at `from`, which is [in reach](Self::reaches) and before
+    /// [`Self::at`].
+    #[inline]
+    pub(in crate::wire) fn copy(&mut self, from: usize, length: usize) {
         debug_assert!(from < self.at || length == 0, "nothing stands at {from} yet");
-        let offset = self.at - from;
-        if self.copy.1 > 0 && self.copy.0 == offset {
+        if self.goes_on(from) {
             self.copy.1 += length;
-        } else if length >= COPY_MIN && offset <= OFFSET_MAX {
+        } else if length > 0 {
             self.end_literal();
             self.end_copy();
-            self.copy = (offset, length);
-        } else {
-            return length == 0;
+            self.copy = (self.at - from, length);
         }
         self.at += length;
-        true
     }
 
     /// Takes the block, and begins the next one in the same room.
@@ -146,8 +150,8 @@ mod tests {
         let mut expected = Vec::new();
         for (index, &(back, length)) in script.iter().enumerate() {
             let from = expected.len() - back;
-            let copied = back > 0 && elements.copy(from, length);
-            if copied {
+            if back > 0 && elements.reaches(from) {
+                elements.copy(from, length);
                 (from..from + length).for_each(|at| expected.push(expected[at]));
                 continue;
             }
@@ -179,20 +183,19 @@ mod tests {
     fn copies_that_go_on_are_one() {
         let mut elements = Elements::default();
         elements.literal(&[7; 100]);
-        assert!(elements.copy(0, 30));
-        assert!(elements.copy(30, 1));
-        assert!(elements.copy(31, 33));
+        for (from, length) in [(0, 30), (30, 1), (31, 0), (31, 33)] {
+            assert_eq!(elements.goes_on(from), from > 0);
+            elements.copy(from, length);
+        }
         let block = elements.finish();
         assert_eq!(block.len(), 2 + 2 + 100 + 3);
     }
 
     #[test]
-    fn what_a_literal_costs_less_for_is_not_copied() {
+    fn what_is_too_far_back_is_not_in_reach() {
         let mut elements = Elements::default();
         elements.literal(&[7; 70_000]);
-        assert!(!elements.copy(69_000, 3));
-        assert!(!elements.copy(4464, 64));
-        assert!(elements.copy(4465, 64));
-        assert!(elements.copy(9, 0), "nothing is copied from anywhere");
+        assert!(!elements.reaches(4464));
+        assert!(elements.reaches(4465));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use promantis::engine::derive::Derived;
 use promantis::engine::monitor::Plan;
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Engine, Shard};
@@ -38,7 +39,7 @@ fn blocks_of(engine: &Engine) -> Vec<Vec<u8>> {
 struct Nobody;
 
 impl Sink for Nobody {
-    fn derived(&mut self, _: &[&[u8]], _: Sample) {}
+    fn derived(&mut self, _: &Derived<'_>) {}
 
     fn judged(&mut self, _: &Judgement<'_>) {}
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use promantis::edge::judge::guard::TimeGuard;
 use promantis::edge::limits::ReceiveLimits;
+use promantis::engine::derive::Derived;
 use promantis::engine::monitor::Plan;
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Engine, Shard};
@@ -97,18 +98,21 @@ struct Seen {
 }
 
 impl Sink for Witness {
-    fn derived(&mut self, _labels: &[&[u8]], Sample { timestamp, value }: Sample) {
-        if !self.guard.admits(timestamp) {
-            self.seen.held_back += 1;
+    fn derived(&mut self, derived: &Derived<'_>) {
+        let &Derived { outputs, timestamp, .. } = derived;
+        if !self.guard.admits(timestamp, outputs.len()) {
+            self.seen.held_back += outputs.len() as u64;
             return;
         }
         assert!(timestamp <= self.arrival + MINUTE, "{timestamp} at {}", self.arrival);
-        if is_stale_marker(value) {
-            self.seen.markers += 1;
-            assert!(timestamp <= self.newest.saturating_add(1), "{timestamp} after {}", self.newest);
-        } else {
-            self.seen.values += 1;
-            assert!(self.sources.contains(&timestamp), "{timestamp} is of none of {:?}", self.sources);
+        for &(_, value) in outputs {
+            if is_stale_marker(value) {
+                self.seen.markers += 1;
+                assert!(timestamp <= self.newest.saturating_add(1), "{timestamp} after {}", self.newest);
+            } else {
+                self.seen.values += 1;
+                assert!(self.sources.contains(&timestamp), "{timestamp} is of none of {:?}", self.sources);
+            }
         }
     }
 
