@@ -224,7 +224,6 @@ mod tests {
     use super::*;
     use crate::series::{LabelRunBuf, STALE_NAN_BITS};
     use crate::wire::prompb::v1;
-    use crate::wire::snappy;
 
     fn request(names: &[&str]) -> Vec<u8> {
         let mut builder = RequestBuilder::new();
