@@ -203,35 +203,38 @@ impl PackedBuilder {
 /// Writes `part`, of which as many bytes are `known` and stand at `from`: copies what is equal, and makes the rest known.
 #[inline]
 fn patch(elements: &mut Elements, part: &[u8], known: &mut [u8], from: usize) {
-    if part == known {
-        return elements.copy(from, part.len());
-    }
     let (mut written, mut at) = (0, 0);
-    while let Some((first, end)) = difference(&part[at..], &known[at..]) {
-        let (first, end) = (at + first, at + end);
-        again(elements, &part[written..first], from + written);
-        elements.literal(&part[first..end]);
-        known[first..end].copy_from_slice(&part[first..end]);
-        (written, at) = (end, end);
+    let (new, rest) = part.as_chunks::<16>();
+    let (old, old_rest) = known.as_chunks_mut::<16>();
+    for (new, old) in new.iter().zip(old) {
+        let difference = u128::from_le_bytes(*new) ^ u128::from_le_bytes(*old);
+        if difference != 0 {
+            *old = *new;
+            written = write(elements, (part, from), (written, at), difference);
+        }
+        at += 16;
+    }
+    let difference = rest.iter().zip(&*old_rest).rev();
+    let difference = difference.fold(0, |all, (new, old)| all << 8 | u128::from(new ^ old));
+    if difference != 0 {
+        old_rest.copy_from_slice(rest);
+        written = write(elements, (part, from), (written, at), difference);
     }
     again(elements, &part[written..], from + written);
 }
 
-/// The first bytes that differ, up to sixteen of them, with what is equal in between.
-#[inline]
-fn difference(new: &[u8], old: &[u8]) -> Option<(usize, usize)> {
-    let ((new, new_rest), (old, old_rest)) = (new.as_chunks::<16>(), old.as_chunks::<16>());
-    let index = new.iter().zip(old).position(|(new, old)| new != old);
-    let difference = match index {
-        Some(index) => u128::from_le_bytes(new[index]) ^ u128::from_le_bytes(old[index]),
-        None => {
-            new_rest.iter().zip(old_rest).rev().fold(0, |all, (new, old)| all << 8 | u128::from(new ^ old))
-        }
-    };
-    let at = 16 * index.unwrap_or(new.len());
-    (difference != 0).then(|| {
-        (at + difference.trailing_zeros() as usize / 8, at + 16 - difference.leading_zeros() as usize / 8)
-    })
+/// Writes what is equal between `written` and `at`, then what differs from there on; returns where that ends.
+fn write(
+    elements: &mut Elements,
+    (part, from): (&[u8], usize),
+    (written, at): (usize, usize),
+    difference: u128,
+) -> usize {
+    let first = at + difference.trailing_zeros() as usize / 8;
+    let end = at + 16 - difference.leading_zeros() as usize / 8;
+    again(elements, &part[written..first], from + written);
+    elements.literal(&part[first..end]);
+    end
 }
 
 /// Writes `part`, copying what it begins and ends with as `known` does, which stands at `from`.

@@ -102,15 +102,26 @@ impl Elements {
         block
     }
 
+    #[inline]
     fn end_copy(&mut self) {
-        let (offset, mut length) = std::mem::take(&mut self.copy);
-        if length == 0 {
-            return;
+        if self.copy.1 > 0 {
+            self.write_copy();
         }
+    }
+
+    fn write_copy(&mut self) {
+        let (offset, mut length) = std::mem::take(&mut self.copy);
         let [low, high] = (offset as u16).to_le_bytes();
+        let whole = [((COPY_MAX - 1) << 2) as u8 | FAR_TAG, low, high];
+        // Eight at once, of which some may be too many, are fewer steps than one by one.
+        let [a, b, c] = whole;
+        let eight = [a, b, c, a, b, c, a, b, c, a, b, c, a, b, c, a, b, c, a, b, c, a, b, c];
         while length > COPY_MAX {
-            self.out.extend_from_slice(&[((COPY_MAX - 1) << 2) as u8 | FAR_TAG, low, high]);
-            length -= COPY_MAX;
+            let count = ((length - 1) / COPY_MAX).min(8);
+            let end = self.out.len() + 3 * count;
+            self.out.extend_from_slice(&eight);
+            self.out.truncate(end);
+            length -= count * COPY_MAX;
         }
         if high < 8 && (4..12).contains(&length) {
             self.out.extend_from_slice(&[high << 5 | ((length - 4) << 2) as u8 | NEAR_TAG, low]);
