@@ -143,11 +143,14 @@ impl Receiver {
         }
         let latest = self.latest(arrived);
         let (body, limits) = (arrived.body.clone(), self.wire_limits.clone());
-        let unpack = move || {
-            let raw = snappy::decompress(&body, max)?;
-            Ok(decode::decode(protocol, raw, &limits, latest)?)
+        let unpack = move |mut room: Batch| {
+            snappy::decompress_into(&body, max, room.bytes_mut())?;
+            Ok(decode::decode_over(protocol, room, &limits, latest)?)
         };
-        if size <= small_max(protocol) { unpack() } else { self.workshop.run(unpack).await }
+        match size <= small_max(protocol) {
+            true => unpack(self.journal.spare(size)),
+            false => self.workshop.run(move || unpack(Batch::default())).await,
+        }
     }
 
     /// Timestamps after this one are not accepted.
