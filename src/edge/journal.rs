@@ -131,6 +131,8 @@ struct State {
     rules_before: Option<(u64, Option<Vec<u8>>)>,
     /// Whether something was written that somebody waits for.
     wants_sync: bool,
+    /// Whether the thread that syncs waits for that, and does not sync or gather already.
+    syncer_waits: bool,
     closed: bool,
     /// Below which sequence a target that must not lose anything has still to get something.
     held: Option<u64>,
@@ -180,6 +182,7 @@ impl Journal {
             broken: None,
             rules_before: None,
             wants_sync: false,
+            syncer_waits: false,
             closed: false,
             held: None,
             abandoned: true,
@@ -383,7 +386,7 @@ impl Journal {
         state.pace.took(arrival, received);
         state.waiting.push(Record { sequence, arrival, received, entry });
         self.tell_waiting(&state);
-        let wanted_sync = std::mem::replace(&mut state.wants_sync, true);
+        let wakes_syncer = !std::mem::replace(&mut state.wants_sync, true) && state.syncer_waits;
         let shown = self.sync != SyncMode::Batch;
         if shown {
             self.reach(&mut state, sequence + 1);
@@ -392,7 +395,7 @@ impl Journal {
         if shown {
             self.changed.notify_all();
         }
-        if !wanted_sync {
+        if wakes_syncer {
             self.work.notify_one();
         }
     }
