@@ -116,7 +116,7 @@ impl Receiver {
         }
         let mut loan = self.budget.open();
         let body = body::read(body, &self.limits, self.budget.max(), &mut loan).await?;
-        let arrived = Arrived { body: body.into(), unix_ms: unix_ms(), at: Instant::now() };
+        let arrived = Arrived { body, unix_ms: unix_ms(), at: Instant::now() };
         telemetry::count(&self.metrics.requests_received, "protocol", version(protocol), 1);
         let decoded = self.decode(protocol, &arrived, &mut loan).await?;
         let sequence = match is_to_be_kept(&decoded, &arrived.body) {
