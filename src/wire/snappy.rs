@@ -68,10 +68,12 @@ pub fn decompress(body: &[u8], max: usize) -> Result<Vec<u8>, SnappyError> {
 /// As [`decompress`]; what is in `room` then means nothing.
 pub fn decompress_into(body: &[u8], max: usize, room: &mut Vec<u8>) -> Result<(), SnappyError> {
     let declared = declared_len(body, max)?;
-    match room.capacity() < declared {
-        true => *room = vec![0; declared],
-        false => room.resize(declared, 0),
+    if room.capacity() < declared {
+        // What is used again and again is soon large enough for the largest, if it grows by more than a little.
+        let spare = if room.capacity() > 0 { declared / 16 } else { 0 };
+        *room = vec![0; declared + spare];
     }
+    room.resize(declared, 0);
     let length = snap::raw::Decoder::new().decompress(body, room).map_err(SnappyError::Corrupt)?;
     room.truncate(length);
     Ok(())

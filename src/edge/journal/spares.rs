@@ -1,7 +1,6 @@
 //! Batches that engines are done with, kept for the room that they have.
 //!
-//! Room that is new for each request is zeroed first, and so is what the system gives: a twentieth of all that a
-//! request costs.
+//! Room that is new for each request is zeroed first: about 30 ns for each of its samples, beside 100 to decode it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
