@@ -137,6 +137,7 @@ fn load(source: &Source) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// A runtime with a thread for each processor.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     Ok(runtime)

@@ -28,7 +28,7 @@ keys! {
     "remote_write[].name" "" "Value of the label `target` of our own metrics, 1 to 255 characters, unique. What waits for a target waits for this name, whatever its URL is. Left out: host, port and path of the URL; another URL is another target then, a start drops what waits for the old one, and a reload is refused.";
     "remote_write[].timeout" "30s" "How long one request may take. More than 0.";
     "remote_write[].max_sample_age" "55m" "Older samples are dropped and counted instead of sent: a Prometheus without an out-of-order window refuses what is older than an hour. `0` sends them whatever their age.";
-    "remote_write[].max_samples_per_send" "2000" "Samples in one request. At least 1.";
+    "remote_write[].max_samples_per_send" "10000" "Samples in one request. At least 1.";
     "remote_write[].min_backoff" "30ms" "First pause before a retry; each further one is twice as long. More than 0.";
     "remote_write[].max_backoff" "5s" "Longest pause before a retry. At least `min_backoff`.";
     "remote_write[].headers" "" "Headers to send along, such as `X-Scope-OrgID: tenant`. Those that the protocol sets are refused. Left out: none.";

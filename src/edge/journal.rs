@@ -17,6 +17,7 @@ mod outbox;
 mod pace;
 pub mod record;
 mod room;
+mod spares;
 mod syncing;
 mod waiting;
 
@@ -38,6 +39,7 @@ pub use full::Full;
 use ledger::Ledger;
 use pace::Pace;
 pub use record::{FORWARD, Received, Rules};
+use spares::Spares;
 use syncing::Settling;
 pub use syncing::{Syncing, Unsettled};
 use waiting::Waiting;
@@ -106,6 +108,7 @@ pub struct Journal {
     shown: watch::Sender<u64>,
     /// For each stream, the sequence after its newest derived request.
     streams: Mutex<Vec<watch::Sender<u64>>>,
+    spares: Spares,
     max_bytes: u64,
     /// Bytes of decoded requests that may wait for engines.
     waiting_max: usize,
@@ -128,6 +131,8 @@ struct State {
     rules_before: Option<(u64, Option<Vec<u8>>)>,
     /// Whether something was written that somebody waits for.
     wants_sync: bool,
+    /// Whether the thread that syncs waits for that, and does not sync or gather already.
+    syncer_waits: bool,
     closed: bool,
     /// Below which sequence a target that must not lose anything has still to get something.
     held: Option<u64>,
@@ -177,6 +182,7 @@ impl Journal {
             broken: None,
             rules_before: None,
             wants_sync: false,
+            syncer_waits: false,
             closed: false,
             held: None,
             abandoned: true,
@@ -190,6 +196,7 @@ impl Journal {
             settling: watch::Sender::new(Settling::new(next)),
             shown: watch::Sender::new(next),
             streams: Mutex::default(),
+            spares: Spares::default(),
             max_bytes: settings.max_bytes,
             waiting_max: settings.waiting_max,
             sync: settings.sync,
@@ -282,7 +289,16 @@ impl Journal {
         self.tell_waiting(&state);
         drop(state);
         // After the lock: to free a large batch takes time.
-        drop(passed);
+        for record in passed {
+            if let Some(Record { entry: Entry::Request { batch }, .. }) = Arc::into_inner(record) {
+                self.spares.keep(batch);
+            }
+        }
+    }
+
+    /// An empty batch to decode a request of so many bytes into, with the room of one that engines are done with.
+    pub fn spare(&self, bytes: usize) -> Batch {
+        self.spares.take(bytes)
     }
 
     /// Takes nothing more from outside and wakes all readers; what is in the journal can still be read.
@@ -370,7 +386,7 @@ impl Journal {
         state.pace.took(arrival, received);
         state.waiting.push(Record { sequence, arrival, received, entry });
         self.tell_waiting(&state);
-        let wanted_sync = std::mem::replace(&mut state.wants_sync, true);
+        let wakes_syncer = !std::mem::replace(&mut state.wants_sync, true) && state.syncer_waits;
         let shown = self.sync != SyncMode::Batch;
         if shown {
             self.reach(&mut state, sequence + 1);
@@ -379,7 +395,7 @@ impl Journal {
         if shown {
             self.changed.notify_all();
         }
-        if !wanted_sync {
+        if wakes_syncer {
             self.work.notify_one();
         }
     }

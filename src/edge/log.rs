@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::disk::Disk;
 use frame::SegmentStart;
@@ -119,8 +119,6 @@ struct State {
     /// Whether the last segment was found on the disk: what another process wrote last may be seen and yet not
     /// be durable, even after a sync, if one of that process failed.
     is_found: bool,
-    /// Reused for each record.
-    scratch: Vec<u8>,
     /// Files that a crash left without anything in them.
     strays: Vec<String>,
 }
@@ -142,14 +140,14 @@ impl Log {
         }
         let arrival = entry.arrival.max(state.arrival);
         let head = state.head(entry, arrival, self.options.durable);
-        let mut scratch = std::mem::take(&mut state.scratch);
-        scratch.clear();
-        frame::encode(&head, entry.parts, &mut scratch);
-        let written = state.write(head.sequence, &scratch);
-        let payload = Bytes::copy_from_slice(&scratch[frame::RECORD_BYTES..]);
-        state.scratch = scratch;
+        // Just as long as the record, so that it can be kept without a copy.
+        let mut record = Vec::with_capacity(frame::RECORD_BYTES + bytes);
+        frame::encode(&head, entry.parts, &mut record);
+        let written = state.write(head.sequence, &record);
         state.next += 1;
         written?;
+        let mut payload = Bytes::from(record);
+        payload.advance(frame::RECORD_BYTES);
         state.arrival = arrival;
         if self.options.durable == Durable::Written {
             state.durable = state.next;

@@ -116,7 +116,7 @@ impl Receiver {
         }
         let mut loan = self.budget.open();
         let body = body::read(body, &self.limits, self.budget.max(), &mut loan).await?;
-        let arrived = Arrived { body: body.into(), unix_ms: unix_ms(), at: Instant::now() };
+        let arrived = Arrived { body, unix_ms: unix_ms(), at: Instant::now() };
         telemetry::count(&self.metrics.requests_received, "protocol", version(protocol), 1);
         let decoded = self.decode(protocol, &arrived, &mut loan).await?;
         let sequence = match is_to_be_kept(&decoded, &arrived.body) {
@@ -143,11 +143,14 @@ impl Receiver {
         }
         let latest = self.latest(arrived);
         let (body, limits) = (arrived.body.clone(), self.wire_limits.clone());
-        let unpack = move || {
-            let raw = snappy::decompress(&body, max)?;
-            Ok(decode::decode(protocol, raw, &limits, latest)?)
+        let unpack = move |mut room: Batch| {
+            snappy::decompress_into(&body, max, room.bytes_mut())?;
+            Ok(decode::decode_over(protocol, room, &limits, latest)?)
         };
-        if size <= small_max(protocol) { unpack() } else { self.workshop.run(unpack).await }
+        match size <= small_max(protocol) {
+            true => unpack(self.journal.spare(size)),
+            false => self.workshop.run(move || unpack(Batch::default())).await,
+        }
     }
 
     /// Timestamps after this one are not accepted.

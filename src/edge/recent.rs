@@ -121,9 +121,12 @@ pub struct Recent {
 /// The part of one shard.
 #[derive(Debug)]
 pub struct Part {
-    signals: HashMap<u64, SignalView, HashedAlready>,
-    signals_max: usize,
-    /// Those of `signals` that ended, the oldest end first.
+    /// Places of signals among the views. Apart, since most signals that are looked for have none, and a table of
+    /// 32 KiB is at hand where one of views is not.
+    places: HashMap<u64, u32, HashedAlready>,
+    views: Vec<SignalView>,
+    views_max: usize,
+    /// Those of the signals that ended, the oldest end first.
     ended: BTreeSet<(i64, u64)>,
     episodes: VecDeque<Episode>,
     episodes_max: usize,
@@ -137,8 +140,9 @@ impl Recent {
     /// Makes room for `shards` shards.
     pub fn new(shards: usize) -> Self {
         let part = || Part {
-            signals: HashMap::default(),
-            signals_max: SIGNALS_MAX.div_ceil(shards),
+            places: HashMap::default(),
+            views: Vec::new(),
+            views_max: SIGNALS_MAX.div_ceil(shards),
             ended: BTreeSet::new(),
             open: HashMap::new(),
             first: 0,
@@ -177,12 +181,13 @@ impl Recent {
         let mut matched = Vec::new();
         for shard in 0..self.parts.len() {
             let part = self.part(shard);
-            let views = part.signals.iter().filter(|(_, view)| wanted(view.labels.run()));
+            let views = part.places.iter().map(|(signal, at)| (signal, &part.views[*at as usize]));
+            let views = views.filter(|(_, view)| wanted(view.labels.run()));
             matched.extend(views.map(|(signal, view)| (view.labels.clone(), shard, *signal)));
         }
         matched.sort();
         let paged = matched.iter().skip(page.start).take(page.len());
-        let views = paged.filter_map(|(_, shard, signal)| self.part(*shard).signals.get(signal).cloned());
+        let views = paged.filter_map(|(_, shard, signal)| self.part(*shard).get(*signal).cloned());
         (matched.len(), views.collect())
     }
 }
@@ -205,7 +210,8 @@ impl Part {
 
     /// Takes the end of a signal at `timestamp`: its flag cannot stay raised.
     pub fn ended(&mut self, signal: u64, timestamp: i64) {
-        if let Some(view) = self.signals.get_mut(&signal) {
+        if let Some(&at) = self.places.get(&signal) {
+            let view = &mut self.views[at as usize];
             view.ended = Some(timestamp);
             view.line = None;
             self.ended.insert((timestamp, signal));
@@ -215,30 +221,45 @@ impl Part {
         }
     }
 
+    fn get(&self, signal: u64) -> Option<&SignalView> {
+        self.places.get(&signal).map(|at| &self.views[*at as usize])
+    }
+
     /// The view of a signal; a new one where there is room, or where an ended one makes room.
     fn view(&mut self, judgement: &Judgement<'_>) -> Option<&mut SignalView> {
-        if let Some(view) = self.signals.get_mut(&judgement.signal) {
-            if let Some(end) = view.ended.take() {
-                self.ended.remove(&(end, judgement.signal));
-                // A signal that begins anew may be another monitor's of the same name.
-                view.monitor = Arc::clone(judgement.monitor);
-            }
-        } else {
-            if self.signals.len() >= self.signals_max {
-                let (_, oldest) = self.ended.pop_first()?;
-                self.signals.remove(&oldest);
-            }
-            let view = SignalView {
-                labels: Labels::of(judgement),
-                observations: 0,
-                points: VecDeque::with_capacity(POINTS_MAX),
-                ended: None,
-                line: None,
-                monitor: Arc::clone(judgement.monitor),
-            };
-            self.signals.insert(judgement.signal, view);
+        let Some(&at) = self.places.get(&judgement.signal) else { return self.begin_view(judgement) };
+        let view = &mut self.views[at as usize];
+        if let Some(end) = view.ended.take() {
+            self.ended.remove(&(end, judgement.signal));
+            // A signal that begins anew may be another monitor's of the same name.
+            view.monitor = Arc::clone(judgement.monitor);
         }
-        self.signals.get_mut(&judgement.signal)
+        Some(view)
+    }
+
+    fn begin_view(&mut self, judgement: &Judgement<'_>) -> Option<&mut SignalView> {
+        let new = || SignalView {
+            labels: Labels::of(judgement),
+            observations: 0,
+            points: VecDeque::with_capacity(POINTS_MAX),
+            ended: None,
+            line: None,
+            monitor: Arc::clone(judgement.monitor),
+        };
+        let at = match self.views.len() < self.views_max {
+            true => {
+                self.views.push(new());
+                self.views.len() - 1
+            }
+            false => {
+                let (_, oldest) = self.ended.pop_first()?;
+                let at = self.places.remove(&oldest)? as usize;
+                self.views[at] = new();
+                at
+            }
+        };
+        self.places.insert(judgement.signal, at as u32);
+        self.views.get_mut(at)
     }
 
     fn follow(&mut self, judgement: &Judgement<'_>, decided: &Decided) {

@@ -106,7 +106,10 @@ impl Worker {
         self.tell(&Tally::default());
         while let Some(record) = journal.read(reader) {
             self.take(&record);
-            journal.done(reader, record.sequence);
+            let sequence = record.sequence;
+            // What nobody holds any more when the last is done with it is used again.
+            drop(record);
+            journal.done(reader, sequence);
             if let Some(saver) = self.saver.as_mut() {
                 saver.save_if_due(&self.judge, &self.around);
             }

@@ -56,6 +56,15 @@ impl Batch {
         Self { bytes, ..Self::default() }
     }
 
+    /// Empties it for another request, and keeps the room that it has. What stands in the buffer stays there, to be
+    /// overwritten: room that is cut off would have to be zeroed before it is used again.
+    pub fn recycle(&mut self) {
+        self.series.clear();
+        self.samples.clear();
+        self.metadata.clear();
+        self.sources = Sources::default();
+    }
+
     /// The buffer that labels are ranges of.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -156,8 +156,21 @@ pub enum Malformed {
 /// # Errors
 /// [`Malformed`]; then nothing of the request is kept.
 pub fn decode(protocol: Protocol, raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
+    decode_over(protocol, Batch::over(raw), limits, latest)
+}
+
+/// The same with the request in the buffer of `room`, a batch without series, whose room is used for what is decoded.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_over(
+    protocol: Protocol,
+    room: Batch,
+    limits: &Limits,
+    latest: i64,
+) -> Result<Decoded, Malformed> {
     match protocol {
-        Protocol::V1 => v1::decode(raw, limits, latest),
-        Protocol::V2 => v2::decode(raw, limits, latest),
+        Protocol::V1 => v1::decode(room, limits, latest),
+        Protocol::V2 => v2::decode(room, limits, latest),
     }
 }

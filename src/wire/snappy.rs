@@ -60,8 +60,27 @@ pub fn declared_len(body: &[u8], max: usize) -> Result<usize, SnappyError> {
 /// # Errors
 /// As [`declared_len`], and when the block is damaged.
 pub fn decompress(body: &[u8], max: usize) -> Result<Vec<u8>, SnappyError> {
-    declared_len(body, max)?;
-    snap::raw::Decoder::new().decompress_vec(body).map_err(SnappyError::Corrupt)
+    let mut room = Vec::new();
+    decompress_into(body, max, &mut room)?;
+    Ok(room)
+}
+
+/// Decompresses `body`, a snappy block, of at most `max` bytes, in place of what `room` holds, which spares zeroing
+/// that much.
+///
+/// # Errors
+/// As [`decompress`]; what is in `room` then means nothing.
+pub fn decompress_into(body: &[u8], max: usize, room: &mut Vec<u8>) -> Result<(), SnappyError> {
+    let declared = declared_len(body, max)?;
+    if room.capacity() < declared {
+        // What is used again and again is soon large enough for the largest, if it grows by more than a little.
+        let spare = if room.capacity() > 0 { declared / 16 } else { 0 };
+        *room = vec![0; declared + spare];
+    }
+    room.resize(declared, 0);
+    let length = snap::raw::Decoder::new().decompress(body, room).map_err(SnappyError::Corrupt)?;
+    room.truncate(length);
+    Ok(())
 }
 
 /// Compresses `raw` into a snappy block.
@@ -107,6 +126,15 @@ mod tests {
     fn what_was_compressed_comes_back() {
         for raw in [&b""[..], b"x", &[7; 100_000]] {
             assert_eq!(decompress(&compress(raw), MIB).unwrap(), raw);
+        }
+    }
+
+    #[test]
+    fn room_that_was_used_before_holds_what_is_decompressed_and_nothing_else() {
+        let mut room = Vec::new();
+        for raw in [&[7; 1000][..], b"shorter", &[8; 500], &[9; 100_000], b""] {
+            decompress_into(&compress(raw), MIB, &mut room).unwrap();
+            assert_eq!(room, raw);
         }
     }
 

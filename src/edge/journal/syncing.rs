@@ -218,7 +218,9 @@ impl Journal {
             if state.closed {
                 return false;
             }
+            state.syncer_waits = true;
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.syncer_waits = false;
         }
     }
 

@@ -79,7 +79,6 @@ impl Log {
                     broken: false,
                     refused: 0,
                     is_found: true,
-                    scratch: Vec::new(),
                     strays: made.into_iter().map(super::segment::temporary_name).collect(),
                 }),
             },

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{self, Instant};
@@ -44,11 +45,10 @@ pub(super) async fn read(
     limits: &ReceiveLimits,
     budget_max: usize,
     loan: &mut Loan,
-) -> Result<Vec<u8>, Unread> {
+) -> Result<Bytes, Unread> {
     let started = Instant::now();
     let mut bytes = Vec::new();
     let announced = usize::try_from(hyper::body::Body::size_hint(&body).lower()).unwrap_or(usize::MAX);
-    bytes.reserve_exact(announced.min(CAPACITY_FIRST));
     loop {
         let due = started + allowed(bytes.len(), limits.body_timeout);
         let Ok(frame) = time::timeout_at(due, body.frame()).await else {
@@ -56,16 +56,24 @@ pub(super) async fn read(
             return Err(Unread::TooSlow { got: bytes.len(), seconds });
         };
         match frame {
-            None => return Ok(bytes),
+            None => return Ok(bytes.into()),
             Some(Err(_)) => return Err(Unread::Incomplete { got: bytes.len() }),
             Some(Ok(frame)) => {
                 // Trailers say nothing that is wanted.
                 let data = frame.into_data().unwrap_or_default();
+                let came_at_once = bytes.is_empty() && hyper::body::Body::is_end_stream(&body);
+                if bytes.capacity() == 0 && !came_at_once {
+                    bytes.reserve_exact(announced.min(CAPACITY_FIRST));
+                }
                 let Some(room) = room(&bytes, data.len(), limits.body_bytes_max) else {
                     return Err(Unread::TooLarge { max: limits.body_bytes_max });
                 };
                 if !loan.grow_to(room) {
                     return Err(Unread::NoMemory { max: budget_max });
+                }
+                if came_at_once {
+                    // As most do: it stays in the buffer that it was read into.
+                    return Ok(data);
                 }
                 bytes.reserve_exact(room - bytes.len());
                 bytes.extend_from_slice(&data);

@@ -47,7 +47,7 @@ impl TargetSpec {
             name: name.into(),
             timeout: Duration::from_secs(30),
             max_sample_age: Some(Duration::from_secs(55 * 60)),
-            max_samples_per_send: 2000,
+            max_samples_per_send: 10_000,
             backoff_min: Duration::from_millis(30),
             backoff_max: Duration::from_secs(5),
             headers: Vec::new(),

@@ -29,12 +29,12 @@ impl Labels {
     }
 }
 
-pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
+pub(super) fn decode(mut batch: Batch, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
+    let size = batch.bytes().len();
     // Built runs stand behind the request, and offsets have 32 bits.
-    let room = (u32::MAX as usize).checked_sub(raw.len()).ok_or(SyntaxError::TooLong { size: raw.len() })?;
-    let request = Span { start: 0, end: raw.len() as u32 };
+    let room = (u32::MAX as usize).checked_sub(size).ok_or(SyntaxError::TooLong { size })?;
+    let request = Span { start: 0, end: size as u32 };
     let mut intake = Intake::new(limits, latest, room);
-    let mut batch = Batch::over(raw);
     let mut at = request;
     let mut built = Vec::new();
     while let Some((number, message)) = next_message(batch.bytes(), &mut at)? {

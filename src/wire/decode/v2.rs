@@ -52,10 +52,10 @@ struct Labels {
     origin: Option<Origin>,
 }
 
-pub(super) fn decode(raw: Vec<u8>, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
+pub(super) fn decode(mut batch: Batch, limits: &Limits, latest: i64) -> Result<Decoded, Malformed> {
+    let raw = std::mem::take(batch.bytes_mut());
     let mut intake = Intake::new(limits, latest, expanded_max(raw.len()));
     let symbols = Symbols::read(&raw, limits)?;
-    let mut batch = Batch::default();
     let mut refs = Refs::default();
     let mut fields = Fields::over(&raw)?;
     while let Some(field) = fields.next_field()? {
