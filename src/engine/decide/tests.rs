@@ -96,7 +96,7 @@ fn both_memories_must_agree_and_the_calmer_speaks() {
         for &(kind, score) in scores {
             votes.set(kind, Some(Verdict { score, band: ZERO }));
         }
-        votes.learned().map(|(_, verdict)| verdict.score)
+        votes.learned().map(|kind| votes.of(kind).score)
     };
     assert_eq!(speak(&[]), None);
     assert_eq!(speak(&[(ZScore, 3.0)]), Some(3.0));
@@ -111,9 +111,9 @@ fn both_memories_must_agree_and_the_calmer_speaks() {
 fn a_crossed_limit_outranks_what_was_learned() {
     let mut votes = votes(100.0);
     votes.set(DetectorKind::Static, Some(Verdict { score: 1.5, band: ZERO }));
-    assert_eq!(votes.speaking(votes.learned()).map(|(by, _)| by), Some(DetectorKind::Static));
+    assert_eq!(votes.speaking(votes.learned()), Some(DetectorKind::Static));
     votes.set(DetectorKind::Static, Some(Verdict { score: 0.0, band: ZERO }));
-    assert_eq!(votes.speaking(votes.learned()).map(|(by, _)| by), Some(DetectorKind::ZScore));
+    assert_eq!(votes.speaking(votes.learned()), Some(DetectorKind::ZScore));
     let policy = Policy { direction: Direction::Below, min_deviation_absolute: 1e9, ..POLICY };
     assert_eq!(judge(0.0, DetectorKind::Static, Verdict { score: 1.5, band: ZERO }, &policy), 1.5);
 }
