@@ -131,3 +131,15 @@ fn the_end_of_the_source_lowers_the_flag_and_keeps_the_warm_up() {
     decision.decide(Sample { timestamp: 9, value: 150.0 }, &votes(150.0), &policy);
     assert!(decision.is_flagged());
 }
+
+#[test]
+fn the_middle_of_three_speaks_in_whatever_order_they_stand() {
+    use DetectorKind::{Iqr, Mad, RollingZScore};
+    for scores in [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1], [2, 2, 1], [3, 2, 2]] {
+        let mut votes = Votes::default();
+        for (kind, score) in [RollingZScore, Mad, Iqr].into_iter().zip(scores) {
+            votes.set(kind, Some(Verdict { score: f64::from(score) - 2.5, band: ZERO }));
+        }
+        assert_eq!(votes.learned().map(|kind| votes.of(kind).score), Some(-0.5), "{scores:?}");
+    }
+}

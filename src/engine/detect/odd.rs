@@ -75,8 +75,8 @@ impl Odd {
         self.values.as_ref().map_or(0, |values| size_of_val(&**values))
     }
 
-    /// Mean and standard deviation of these and of `count` others, in units of which there are `per_unit` to one: the
-    /// mean of the others, and the sum of their squared distances from it in those units, times `count`.
+    /// Mean and standard deviation of these and of `count` others: of those the mean is given, and the sum of their
+    /// squared distances from it, in lines of which there are `per_unit`, times `count`.
     ///
     /// Where there are none of these it is what the others have, to the last bit. Source of the joint form: T. F.
     /// Chan, G. H. Golub and R. J. LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
@@ -119,4 +119,45 @@ impl Odd {
 /// A bit for each rank below this one.
 fn up_to(rank: usize) -> u64 {
     (1 << rank) - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values by rank among ten, `.` for one on a line.
+    fn written(odd: &Odd) -> String {
+        let at = |rank| if odd.is_at(rank) { odd.at(rank).to_string() } else { ".".to_owned() };
+        (0..10).map(at).collect()
+    }
+
+    #[test]
+    fn ranks_follow_whatever_leaves_and_comes() {
+        let mut odd = Odd::default();
+        odd.insert(5, 5.0);
+        odd.insert(2, 2.0);
+        assert_eq!(written(&odd), "..2..5....");
+        odd.turn(9, 0);
+        assert_eq!(written(&odd), "...2..5...");
+        odd.turn(4, 8);
+        assert_eq!(written(&odd), "...2.5....");
+        odd.turn(4, 4);
+        assert_eq!(written(&odd), "...2.5....");
+        assert!(!odd.remove(4) && odd.remove(3));
+        odd.turn(3, 9);
+        assert_eq!(written(&odd), "....5.....");
+        assert!(odd.remove(4) && odd == Odd::default());
+    }
+
+    #[test]
+    fn they_are_joined_as_if_all_were_summed_at_once() {
+        // 1, 3 and 8 on lines; 2.5 and 5.5 between.
+        let mut odd = Odd::default();
+        let lines = (4.0, 3.0 * 26.0);
+        assert_eq!(odd.join(3, 1.0, lines), (4.0, 78.0_f64.sqrt() / 3.0));
+        odd.insert(3, 5.5);
+        odd.insert(1, 2.5);
+        assert_eq!(odd.join(3, 1.0, lines), (4.0, (30.5_f64 / 5.0).sqrt()));
+        assert_eq!(odd.join(3, 10.0, (4.0, 7800.0)), (4.0, (30.5_f64 / 5.0).sqrt()));
+    }
 }

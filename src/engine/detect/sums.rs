@@ -25,7 +25,7 @@ const SUM_BITS: u32 = 24;
 
 impl Small {
     fn term(key: i64) -> i64 {
-        (key * key << SUM_BITS) + key
+        ((key * key) << SUM_BITS) + key
     }
 }
 
