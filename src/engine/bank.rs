@@ -50,18 +50,28 @@ impl Bank {
     /// Asks every method of `monitor`.
     pub fn score(&self, sample: Sample, monitor: &Monitor) -> Votes {
         let mut votes = Votes::default();
-        let window = self.window.as_ref().and_then(ShortMemory::summary);
-        let window = window.as_ref();
-        for &kind in &monitor.detectors {
-            let verdict = match kind {
-                DetectorKind::ZScore => self.zscore.as_ref().and_then(|it| it.score(sample)),
-                DetectorKind::RollingZScore => window.and_then(|it| rolling_zscore::judge(it, sample.value)),
-                DetectorKind::Mad => window.and_then(|it| mad::judge(it, sample.value)),
-                DetectorKind::Iqr => window.and_then(|it| iqr::judge(it, sample.value)),
-                DetectorKind::Baseline => self.baseline.as_ref().and_then(|it| it.score(sample)),
-                DetectorKind::Static => static_limits::score(monitor.static_limits, sample.value),
-            };
-            votes.set(kind, verdict);
+        let named = Named::by(monitor);
+        if named.windowed()
+            && let Some(window) = self.window.as_ref().and_then(ShortMemory::summary)
+        {
+            if named.has(DetectorKind::RollingZScore) {
+                votes.set(DetectorKind::RollingZScore, rolling_zscore::judge(&window, sample.value));
+            }
+            if named.has(DetectorKind::Mad) {
+                votes.set(DetectorKind::Mad, mad::judge(&window, sample.value));
+            }
+            if named.has(DetectorKind::Iqr) {
+                votes.set(DetectorKind::Iqr, iqr::judge(&window, sample.value));
+            }
+        }
+        if let Some(zscore) = &self.zscore {
+            votes.set(DetectorKind::ZScore, zscore.score(sample));
+        }
+        if let Some(baseline) = &self.baseline {
+            votes.set(DetectorKind::Baseline, baseline.score(sample));
+        }
+        if named.has(DetectorKind::Static) {
+            votes.set(DetectorKind::Static, static_limits::score(monitor.static_limits, sample.value));
         }
         if !votes.any_learned()
             && let Some((kind, constant)) = self.constant(monitor)
@@ -127,11 +137,28 @@ impl Bank {
     }
 }
 
+/// The methods that a monitor names, a bit for each.
+#[derive(Clone, Copy)]
+struct Named(u8);
+
+impl Named {
+    fn by(monitor: &Monitor) -> Self {
+        Self(monitor.detectors.iter().fold(0, |named, &kind| named | 1 << kind as u8))
+    }
+
+    fn has(self, kind: DetectorKind) -> bool {
+        self.0 >> kind as u8 & 1 != 0
+    }
+
+    fn windowed(self) -> bool {
+        self.has(DetectorKind::RollingZScore) || self.has(DetectorKind::Mad) || self.has(DetectorKind::Iqr)
+    }
+}
+
 /// Whether the methods of `monitor` need a z-score, a window and a baseline.
 fn rooms(monitor: &Monitor) -> [bool; 3] {
-    let named = |kind| monitor.detectors.contains(&kind);
-    let windowed = named(DetectorKind::RollingZScore) || named(DetectorKind::Mad) || named(DetectorKind::Iqr);
-    [named(DetectorKind::ZScore), windowed, named(DetectorKind::Baseline)]
+    let named = Named::by(monitor);
+    [named.has(DetectorKind::ZScore), named.windowed(), named.has(DetectorKind::Baseline)]
 }
 
 fn around_constant(value: f64, constant: f64) -> Verdict {

@@ -9,6 +9,7 @@
 //! trigger and recovery windows. Last, protection: what is flagged is not learned, what is merely outside is
 //! learned as the nearest edge, and what stays for long is accepted as the new normal.
 
+mod votes;
 mod window;
 
 use serde::{Deserialize, Serialize};
@@ -16,78 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::detect::{Band, DetectorKind, Verdict};
 use super::monitor::{Direction, Policy};
 use crate::series::Sample;
+pub use votes::Votes;
 use window::TriggerWindow;
-
-/// What each method said, in the order of [`DetectorKind::ALL`].
-#[derive(Clone, Copy, Default, PartialEq, Debug)]
-pub struct Votes([Option<Verdict>; DetectorKind::ALL.len()]);
-
-impl Votes {
-    /// Sets what `kind` said.
-    pub fn set(&mut self, kind: DetectorKind, verdict: Option<Verdict>) {
-        self.0[kind as usize] = verdict;
-    }
-
-    /// Those that said something, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (DetectorKind, Verdict)> {
-        DetectorKind::ALL.into_iter().zip(self.0).filter_map(|(kind, vote)| Some((kind, vote?)))
-    }
-
-    /// Whether a method other than the static limits said something.
-    pub fn any_learned(&self) -> bool {
-        self.iter().any(|(kind, _)| kind != DetectorKind::Static)
-    }
-
-    fn of(&self, kind: DetectorKind) -> Option<(DetectorKind, Verdict)> {
-        self.0[kind as usize].map(|verdict| (kind, verdict))
-    }
-
-    /// What was learned, and who speaks for it: the calmer of the short memory and the long one.
-    ///
-    /// The short memory is the median of the methods that share the window. The long one is the baseline, and
-    /// the z-score only where there is none: it takes the daily rhythm for spread.
-    fn learned(&self) -> Option<(DetectorKind, Verdict)> {
-        let short = self.middle([DetectorKind::RollingZScore, DetectorKind::Mad, DetectorKind::Iqr]);
-        let long = self.of(DetectorKind::Baseline).or_else(|| self.of(DetectorKind::ZScore));
-        calmer(short, long)
-    }
-
-    /// The vote with the middle score; of two, the calmer one.
-    fn middle(&self, kinds: [DetectorKind; 3]) -> Option<(DetectorKind, Verdict)> {
-        let [a, b, c] = kinds.map(|kind| self.0[kind as usize].as_ref());
-        let (Some(a), Some(b), Some(c)) = (a, b, c) else {
-            return kinds.into_iter().map(|kind| self.of(kind)).reduce(calmer).flatten();
-        };
-        let least = |one: &Verdict, other: &Verdict| one.score.total_cmp(&other.score).is_le();
-        let middle = match (least(a, b), least(b, c), least(a, c)) {
-            (true, true, _) | (false, false, _) => 1,
-            (true, false, true) | (false, true, false) => 2,
-            (true, false, false) | (false, true, true) => 0,
-        };
-        self.of(kinds[middle])
-    }
-
-    /// Who speaks for all: the static limits where they are crossed or nothing is learned, else `learned`.
-    fn speaking(&self, learned: Option<(DetectorKind, Verdict)>) -> Option<(DetectorKind, Verdict)> {
-        let limits = self.of(DetectorKind::Static);
-        match limits {
-            Some((_, vote)) if vote.score.abs() > 1.0 => limits,
-            _ => learned.or(limits),
-        }
-    }
-}
-
-/// The vote nearer to what it expected; the first of equals.
-fn calmer(
-    one: Option<(DetectorKind, Verdict)>,
-    other: Option<(DetectorKind, Verdict)>,
-) -> Option<(DetectorKind, Verdict)> {
-    match (&one, &other) {
-        (Some((_, a)), Some((_, b))) if a.score.abs().total_cmp(&b.score.abs()).is_gt() => other,
-        (None, _) => other,
-        _ => one,
-    }
-}
 
 /// What was decided on one observation.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -159,13 +90,15 @@ impl Decision {
     ///
     /// Without any vote there is nothing to decide: the flag stays as it is, and everything is learned unless it
     /// is raised.
+    #[inline]
     pub fn decide(&mut self, sample: Sample, votes: &Votes, policy: &Policy) -> (Option<Decided>, Lesson) {
         let warm = self.seen >= policy.warm_up;
         self.seen = self.seen.saturating_add(u32::from(!warm));
         let learned = votes.learned();
-        let Some((by, verdict)) = votes.speaking(learned) else {
+        let Some(by) = votes.speaking(learned) else {
             return (None, self.lesson(sample.value, None, warm));
         };
+        let verdict = votes.of(by);
         let score = judge(sample.value, by, verdict, policy);
         let was = self.is_flagged();
         let outside = warm && score > 1.0;
@@ -187,7 +120,7 @@ impl Decision {
         };
         let lesson = match shift {
             Some(_) => Lesson::Learn(sample.value),
-            None => self.lesson(sample.value, learned, warm),
+            None => self.lesson(sample.value, learned.map(|kind| votes.of(kind)), warm),
         };
         (Some(decided), lesson)
     }
@@ -230,10 +163,10 @@ impl Decision {
         if count == 0 { 0.0 } else { sum / f64::from(count) }
     }
 
-    fn lesson(&self, value: f64, learned: Option<(DetectorKind, Verdict)>, warm: bool) -> Lesson {
+    fn lesson(&self, value: f64, learned: Option<Verdict>, warm: bool) -> Lesson {
         match learned {
             _ if self.is_flagged() => Lesson::Withhold,
-            Some((_, Verdict { score, band })) if warm && score.abs() > 1.0 => {
+            Some(Verdict { score, band }) if warm && score.abs() > 1.0 => {
                 Lesson::Learn(value.clamp(band.lower, band.upper))
             }
             _ => Lesson::Learn(value),

@@ -10,11 +10,13 @@ mod gridded;
 pub mod iqr;
 pub mod mad;
 pub mod moments;
+mod odd;
 mod ranked;
 pub mod rolling_zscore;
 pub mod short_memory;
 pub mod static_limits;
 pub mod summary;
+mod sums;
 pub mod window;
 pub mod zscore;
 

@@ -1,5 +1,6 @@
 //! All integration tests, in one binary.
 
+mod batches;
 mod bench;
 mod config;
 mod conformance;

@@ -96,7 +96,7 @@ fn both_memories_must_agree_and_the_calmer_speaks() {
         for &(kind, score) in scores {
             votes.set(kind, Some(Verdict { score, band: ZERO }));
         }
-        votes.learned().map(|(_, verdict)| verdict.score)
+        votes.learned().map(|kind| votes.of(kind).score)
     };
     assert_eq!(speak(&[]), None);
     assert_eq!(speak(&[(ZScore, 3.0)]), Some(3.0));
@@ -111,9 +111,9 @@ fn both_memories_must_agree_and_the_calmer_speaks() {
 fn a_crossed_limit_outranks_what_was_learned() {
     let mut votes = votes(100.0);
     votes.set(DetectorKind::Static, Some(Verdict { score: 1.5, band: ZERO }));
-    assert_eq!(votes.speaking(votes.learned()).map(|(by, _)| by), Some(DetectorKind::Static));
+    assert_eq!(votes.speaking(votes.learned()), Some(DetectorKind::Static));
     votes.set(DetectorKind::Static, Some(Verdict { score: 0.0, band: ZERO }));
-    assert_eq!(votes.speaking(votes.learned()).map(|(by, _)| by), Some(DetectorKind::ZScore));
+    assert_eq!(votes.speaking(votes.learned()), Some(DetectorKind::ZScore));
     let policy = Policy { direction: Direction::Below, min_deviation_absolute: 1e9, ..POLICY };
     assert_eq!(judge(0.0, DetectorKind::Static, Verdict { score: 1.5, band: ZERO }, &policy), 1.5);
 }
@@ -130,4 +130,16 @@ fn the_end_of_the_source_lowers_the_flag_and_keeps_the_warm_up() {
     assert!(!decision.is_flagged());
     decision.decide(Sample { timestamp: 9, value: 150.0 }, &votes(150.0), &policy);
     assert!(decision.is_flagged());
+}
+
+#[test]
+fn the_middle_of_three_speaks_in_whatever_order_they_stand() {
+    use DetectorKind::{Iqr, Mad, RollingZScore};
+    for scores in [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1], [2, 2, 1], [3, 2, 2]] {
+        let mut votes = Votes::default();
+        for (kind, score) in [RollingZScore, Mad, Iqr].into_iter().zip(scores) {
+            votes.set(kind, Some(Verdict { score: f64::from(score) - 2.5, band: ZERO }));
+        }
+        assert_eq!(votes.learned().map(|kind| votes.of(kind).score), Some(-0.5), "{scores:?}");
+    }
 }

@@ -33,11 +33,12 @@ impl<'de> Deserialize<'de> for TriggerWindow {
 impl TriggerWindow {
     /// Counts a sample and returns the share of those outside among the samples of the last
     /// `length_ms`, this one included. With a length of 0, only this one counts.
+    #[inline]
     pub(super) fn observe(&mut self, now: i64, outside: bool, length_ms: i64) -> f64 {
         if length_ms <= 0 {
             return f64::from(u8::from(outside));
         }
-        self.advance(now.div_euclid((length_ms / BUCKETS).max(1)));
+        self.advance(self.bucket_of(now, (length_ms / BUCKETS).max(1)));
         let slot = self.current.rem_euclid(BUCKETS) as usize;
         if self.total[slot] == u8::MAX {
             self.total[slot] /= 2;
@@ -48,6 +49,17 @@ impl TriggerWindow {
             self.outside.get_or_insert_default()[slot] += 1;
         }
         self.outside.as_deref().map_or(0.0, |counts| sum(counts) / sum(&self.total))
+    }
+
+    /// The bucket of `now`, where each is `length` long. Nearly always that is the present one or the next, which is
+    /// found without a division.
+    fn bucket_of(&self, now: i64, length: i64) -> i64 {
+        let start = self.current.checked_mul(length);
+        match start.and_then(|start| now.checked_sub(start)) {
+            Some(past) if (0..length).contains(&past) => self.current,
+            Some(past) if past >= length && past - length < length => self.current + 1,
+            _ => now.div_euclid(length),
+        }
     }
 
     fn advance(&mut self, bucket: i64) {
@@ -116,6 +128,27 @@ mod tests {
         };
         assert_eq!(read(3, 200).expect("3 of 200 are fine").outside, Some(Box::new([3; 16])));
         assert!(read(200, 200).is_ok() && read(201, 200).is_err());
+    }
+
+    #[test]
+    fn a_bucket_is_the_same_wherever_the_window_stands() {
+        let check = |current: i64, now: i64, length: i64| {
+            let window = TriggerWindow { current, ..TriggerWindow::default() };
+            assert_eq!(
+                window.bucket_of(now, length),
+                now.div_euclid(length),
+                "{now} by {length} from {current}"
+            );
+        };
+        let lengths = [1, 2, 18_750, i64::MAX / 16, i64::MAX];
+        for (length, now) in lengths.into_iter().flat_map(|length| [(length, 0), (length, 7), (length, -7)]) {
+            for times in [i64::MIN / length, -2, -1, 0, 1, 2, 90_666_666, i64::MAX / length] {
+                let now = times.saturating_mul(length).saturating_add(now);
+                for current in [i64::MIN, times.saturating_sub(2), times.saturating_sub(1), times, i64::MAX] {
+                    check(current, now, length);
+                }
+            }
+        }
     }
 
     #[test]

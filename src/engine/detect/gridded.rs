@@ -1,25 +1,29 @@
 //! A window whose values stand on a grid: lines of the grid as small integers, and what is between lines aside.
 //!
 //! Nothing is lost: what it gives back are the very bits that were learned. With keys of two bytes it
-//! takes 216 bytes, with four 344, where [`Window`](super::window::Window) takes 544. Mean and standard
+//! takes 232 bytes, with four 368, where [`Window`](super::window::Window) takes 544. Mean and standard
 //! deviation are read off sums of integers, which neither drift nor take a pass.
 //!
-//! Up to [`ODD_MAX`] values may stand between lines, such as the edge that is learned in place of an
-//! outlier; they have 64 bytes of their own while there are any, and the key of the line below.
+//! Up to [`ODD_MAX`](super::odd::ODD_MAX) values may stand between lines; they have the key of the line below.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::grid::{Grid, LINE_MAX};
-use super::ranked::{CAPACITY, Key, Ranked, Turn};
+use super::odd::{ODD_MAX, Odd};
+use super::ranked::{CAPACITY, Key, Moved, Ranked, Turn, nearer_half};
 use super::summary::{self, Ascending, Summary};
-
-/// So many values may stand between lines.
-pub(super) const ODD_MAX: usize = 7;
+use super::sums::{Large, Small, Sums};
 
 /// A line of the grid, counted from the base.
 pub(super) trait Line: Key + Into<i64> + TryFrom<i64> {
-    /// No key is greater, above or below zero: 60 squares of it fit 64 bits.
+    /// No key is greater, above or below zero: 60 squares of it fit its sums.
     const MAX: i64;
+
+    /// Where they are summed.
+    type Sums: Sums;
+
+    /// Of `keys`, all of which are known, how many of the half that is nearest to the median lie before it in rank.
+    fn nearer_half(keys: &[Self; CAPACITY]) -> usize;
 
     /// The key of the line `distance` lines from the base; `None` beyond [`Self::MAX`].
     fn of(distance: i64) -> Option<Self> {
@@ -27,41 +31,45 @@ pub(super) trait Line: Key + Into<i64> + TryFrom<i64> {
     }
 }
 
-impl Line for i16 {
-    const MAX: i64 = (1 << 15) - 2;
+/// Distances are taken from the two in the middle, and as wide as keys: no two keys are farther from each other.
+macro_rules! line {
+    ($key:ty, $distance:ty, $sums:ty, $max:expr) => {
+        impl Line for $key {
+            const MAX: i64 = $max;
+            type Sums = $sums;
+
+            fn nearer_half(keys: &[Self; CAPACITY]) -> usize {
+                let [low, high] = [keys[CAPACITY / 2 - 1], keys[CAPACITY / 2]];
+                let distance = |from: $key, to: $key| to.wrapping_sub(from) as $distance;
+                nearer_half(keys, |below, above| distance(below, low) < distance(high, above))
+            }
+        }
+    };
 }
 
-impl Line for i32 {
-    const MAX: i64 = (1 << 29) - 1;
-}
+line!(i16, u16, Small, (1 << 15) - 2);
+line!(i32, i32, Large, (1 << 29) - 1);
 
 /// The last 60 observations, on a grid.
 ///
-/// Invariant: `sum` and `squares` are those of the keys of values on lines. An odd value lies above the line of
-/// its key and below the next, and in rank after all values on that line.
+/// Invariant: `sums` are those of the keys of values on lines. An odd value lies above the line of its key and below
+/// the next, and in rank after all values on that line.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Gridded<K> {
+pub(super) struct Gridded<K: Line> {
     /// The line whose key is 0.
     base: i64,
-    sum: i64,
-    squares: u64,
-    odd: Option<Box<Odd>>,
+    sums: K::Sums,
+    /// Values between lines.
+    odd: Odd,
     keys: Ranked<K>,
     grid: Grid,
-}
-
-/// Values between lines, and their slots, oldest first: sums run in this order.
-#[derive(Clone, PartialEq, Default, Debug)]
-struct Odd {
-    values: [f64; ODD_MAX],
-    slots: [u8; ODD_MAX],
-    len: u8,
 }
 
 impl<K: Line> Gridded<K> {
     /// An empty window around line `base` of `grid`.
     pub(super) fn new(grid: Grid, base: i64) -> Self {
-        Self { base, sum: 0, squares: 0, odd: None, keys: Ranked::new(Turn::default()), grid }
+        let (sums, odd, keys) = (K::Sums::default(), Odd::default(), Ranked::new(Turn::default()));
+        Self { base, sums, odd, keys, grid }
     }
 
     /// Takes a finite `value` in, and says whether it could: not where it is too far from the base, or between
@@ -85,105 +93,65 @@ impl<K: Line> Gridded<K> {
 
     /// All that methods ask for; `None` below [`MIN_OBSERVATIONS`](summary::MIN_OBSERVATIONS).
     pub(super) fn summary(&self) -> Option<Summary> {
-        let lines = |len| Lines { window: self, len, per_unit: self.grid.per_unit() };
-        match (&self.odd, self.keys.len()) {
-            (None, CAPACITY) => summary::summary(&lines(CAPACITY)),
-            (None, len) => summary::summary(&lines(len)),
-            (Some(odd), CAPACITY) => summary::summary(&Mixed::new(lines(CAPACITY), odd)),
-            (Some(odd), len) => summary::summary(&Mixed::new(lines(len), odd)),
+        match self.keys.len() {
+            CAPACITY => summary::summary(&self.known(CAPACITY)),
+            len => summary::summary(&self.known(len)),
         }
     }
 
     /// Bytes on the heap beside its own.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.odd.as_ref().map_or(0, |_| size_of::<Odd>())
+        self.odd.heap_bytes()
     }
 
     fn learn_on_line(&mut self, line: i64) -> bool {
         let distance = line - self.base;
         let Some(key) = K::of(distance) else { return false };
-        let between = self.odd().filter(|&(slot, _)| self.keys.in_slot(slot) == key).count();
-        let before = self.keys.count_up_to(key) - between;
+        let mut before = self.keys.count_up_to(key);
+        while self.is_odd_before(before, key) {
+            before -= 1;
+        }
         self.put(key, before);
-        self.sum += distance;
-        self.squares += distance.unsigned_abs().pow(2);
+        self.sums.add(distance);
         true
     }
 
+    #[cold]
     fn learn_between(&mut self, value: f64) -> bool {
         let line = self.grid.line_below(value).filter(|_| value != 0.0 && self.grid.with(value).is_none());
         let Some(key) = line.and_then(|line| K::of(line - self.base)) else { return false };
-        if self.odd().filter(|&(slot, _)| slot != self.keys.turn().slot()).count() == ODD_MAX {
+        let leaves = self.keys.leaving().is_some_and(|rank| self.odd.is_at(rank));
+        if self.odd.len() - usize::from(leaves) == ODD_MAX {
             return false;
         }
-        let above = self.odd().filter(|&(slot, other)| self.keys.in_slot(slot) == key && other > value);
-        let before = self.keys.count_up_to(key) - above.count();
-        let slot = self.keys.turn().slot();
-        self.put(key, before);
-        self.odd.get_or_insert_default().insert(slot, value);
+        let mut before = self.keys.count_up_to(key);
+        while self.is_odd_before(before, key) && self.odd.at(before - 1) > value {
+            before -= 1;
+        }
+        let rank = self.put(key, before);
+        self.odd.insert(rank, value);
         true
     }
 
-    /// Puts `key` after the first `before` ones, and takes what leaves out of the sums.
-    fn put(&mut self, key: K, before: usize) {
-        let slot = self.keys.turn().slot();
-        let Some(leaving) = self.keys.put(key, before) else { return };
-        if let Some(odd) = &mut self.odd
-            && odd.remove(slot)
+    /// Whether the last of the first `count` values stands between line `key` and the next.
+    fn is_odd_before(&self, count: usize, key: K) -> bool {
+        count > 0 && self.odd.is_at(count - 1) && self.keys.key(count - 1) == key
+    }
+
+    /// Puts `key` after the first `before` ones, and takes what leaves out of the sums. Returns its rank.
+    fn put(&mut self, key: K, before: usize) -> usize {
+        let Moved { from, to, leaving } = self.keys.put(key, before);
+        if let Some(leaving) = leaving
+            && !self.odd.remove(from)
         {
-            self.odd = self.odd.take().filter(|odd| odd.len > 0);
-            return;
+            self.sums.remove(leaving.into());
         }
-        let distance: i64 = leaving.into();
-        self.sum -= distance;
-        self.squares -= distance.unsigned_abs().pow(2);
+        self.odd.turn(from, to);
+        to
     }
 
-    /// Slots and values between lines.
-    fn odd(&self) -> impl Iterator<Item = (usize, f64)> + Clone {
-        self.odd.iter().flat_map(|odd| odd.iter())
-    }
-
-    /// Sum of squared distances of the keys of `count` values on lines from their mean, times `count`. Both terms are
-    /// whole, so it is exact up to the last rounding.
-    fn squares_around_mean(&self, count: usize) -> f64 {
-        let squares = u128::from(self.squares) * count as u128 - u128::from(self.sum.unsigned_abs()).pow(2);
-        i64::try_from(squares).map_or_else(|_| squares as f64, |squares| squares as f64)
-    }
-}
-
-impl Odd {
-    /// Mean and standard deviation of these and of `count` others, with that mean and sum of squared distances.
-    fn join(&self, mut count: f64, mut mean: f64, mut squares: f64) -> (f64, f64) {
-        for (_, value) in self.iter() {
-            count += 1.0;
-            let distance = value - mean;
-            mean += distance / count;
-            squares += distance * (value - mean);
-        }
-        (mean, (squares / count.max(1.0)).sqrt())
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (usize, f64)> + Clone {
-        self.slots.iter().zip(self.values).take(self.len.into()).map(|(&slot, value)| (slot.into(), value))
-    }
-
-    /// Adds a value. There is room for it.
-    fn insert(&mut self, slot: usize, value: f64) {
-        let index = usize::from(self.len);
-        (self.slots[index], self.values[index]) = (slot as u8, value);
-        self.len += 1;
-    }
-
-    /// Whether the value of `slot` was among these; it no longer is.
-    fn remove(&mut self, slot: usize) -> bool {
-        let Some(index) = self.iter().position(|(other, _)| other == slot) else { return false };
-        self.slots.copy_within(index + 1.., index);
-        self.values.copy_within(index + 1.., index);
-        self.len -= 1;
-        let end = usize::from(self.len);
-        (self.slots[end], self.values[end]) = (0, 0.0);
-        true
+    fn known(&self, len: usize) -> Known<'_, K> {
+        Known { window: self, len, per_unit: self.grid.per_unit() }
     }
 }
 
@@ -193,34 +161,33 @@ impl<K: Line> Ascending for Gridded<K> {
     }
 
     fn at(&self, rank: usize) -> f64 {
-        let odd = self.odd().find(|&(slot, _)| self.keys.rank(slot) == rank);
-        odd.map_or_else(|| self.grid.value(self.base + self.keys.key(rank).into()), |(_, value)| value)
+        self.known(self.keys.len()).at(rank)
     }
 
     fn mean_and_std(&self) -> (f64, f64) {
-        let len = self.keys.len();
-        let lines = Lines { window: self, len, per_unit: self.grid.per_unit() };
-        match &self.odd {
-            None => Lines { len: len.max(1), ..lines }.mean_and_std(),
-            Some(odd) => Mixed::new(lines, odd).mean_and_std(),
-        }
+        self.known(self.keys.len()).mean_and_std()
     }
 }
 
-/// So many observations as stand all on lines, or are taken to.
-struct Lines<'a, K> {
+/// So many observations as are known.
+struct Known<'a, K: Line> {
     window: &'a Gridded<K>,
     len: usize,
     per_unit: f64,
 }
 
-impl<K: Line> Lines<'_, K> {
+impl<K: Line> Known<'_, K> {
     fn key(&self, rank: usize) -> i64 {
         self.window.keys.key(rank).into()
     }
+
+    /// What stands at the line of `rank`, or at the line below.
+    fn line_at(&self, rank: usize) -> f64 {
+        (self.window.base + self.key(rank)) as f64 / self.per_unit
+    }
 }
 
-impl<K: Line> Ascending for Lines<'_, K> {
+impl<K: Line> Ascending for Known<'_, K> {
     #[inline(always)]
     fn len(&self) -> usize {
         self.len
@@ -228,69 +195,41 @@ impl<K: Line> Ascending for Lines<'_, K> {
 
     #[inline(always)]
     fn at(&self, rank: usize) -> f64 {
-        (self.window.base + self.key(rank)) as f64 / self.per_unit
+        if self.window.odd.is_at(rank) { self.window.odd.at(rank) } else { self.line_at(rank) }
+    }
+
+    /// As if all stood on lines, in a straight line of code; then what does not.
+    #[inline(always)]
+    fn at_all<const N: usize>(&self, ranks: [usize; N]) -> [f64; N] {
+        let mut values = [0.0; N];
+        for (value, rank) in values.iter_mut().zip(ranks) {
+            *value = self.line_at(rank);
+        }
+        if self.window.odd.is_among(&ranks) {
+            for (value, rank) in values.iter_mut().zip(ranks) {
+                *value = self.at(rank);
+            }
+        }
+        values
     }
 
     #[inline(always)]
     fn mean_and_std(&self) -> (f64, f64) {
-        let scale = self.len as f64 * self.per_unit;
-        let mean = (self.window.base * self.len as i64 + self.window.sum) as f64 / scale;
-        (mean, self.window.squares_around_mean(self.len).sqrt() / scale)
+        let Gridded { base, sums, odd, .. } = self.window;
+        let len = (self.len - odd.len()).max(1);
+        let mean = (base * len as i64 + sums.sum()) as f64 / (len as f64 * self.per_unit);
+        odd.join(len, self.per_unit, (mean, sums.around_mean(len)))
     }
 
     /// Half of the distance between two lines tells deviations apart; where they are equal, rounding may not.
     #[inline(always)]
-    fn guess_below(&self) -> Option<usize> {
+    fn guess_below(&self, _median: f64) -> Option<usize> {
+        if self.len == CAPACITY {
+            return Some(K::nearer_half(self.window.keys.keys()));
+        }
         let last = self.len - 1;
         let twice = self.key(last / 2) + self.key(last.div_ceil(2));
         Some(summary::search(self.len, |below, above| twice < self.key(below) + self.key(above)))
-    }
-}
-
-/// Observations of which some stand between lines.
-struct Mixed<'a, K> {
-    lines: Lines<'a, K>,
-    odd: &'a Odd,
-    /// A bit for each rank of a value between lines.
-    ranks: u64,
-}
-
-impl<'a, K: Line> Mixed<'a, K> {
-    fn new(lines: Lines<'a, K>, odd: &'a Odd) -> Self {
-        let ranks = odd.iter().fold(0, |ranks, (slot, _)| ranks | 1 << lines.window.keys.rank(slot));
-        Self { lines, odd, ranks }
-    }
-
-    #[cold]
-    fn between(&self, rank: usize) -> f64 {
-        let found = self.odd.iter().find(|&(slot, _)| self.lines.window.keys.rank(slot) == rank);
-        found.expect("a rank between lines has a value").1
-    }
-}
-
-impl<K: Line> Ascending for Mixed<'_, K> {
-    #[inline(always)]
-    fn len(&self) -> usize {
-        self.lines.len
-    }
-
-    #[inline(always)]
-    fn at(&self, rank: usize) -> f64 {
-        if self.ranks >> rank & 1 == 0 { self.lines.at(rank) } else { self.between(rank) }
-    }
-
-    #[inline(always)]
-    fn mean_and_std(&self) -> (f64, f64) {
-        let len = self.lines.len - usize::from(self.odd.len);
-        let Lines { window, per_unit, .. } = self.lines;
-        let (mean, std) = Lines { window, per_unit, len: len.max(1) }.mean_and_std();
-        self.odd.join(len as f64, mean, std * std * len as f64)
-    }
-
-    /// By the lines below.
-    #[inline(always)]
-    fn guess_below(&self) -> Option<usize> {
-        self.lines.guess_below()
     }
 }
 
@@ -306,7 +245,7 @@ impl<K: Line> Serialize for Gridded<K> {
             key as i32
         };
         let keys = (0..self.keys.len()).map(key).collect();
-        let odd = self.odd().map(|(slot, value)| (slot as u8, value)).collect();
+        let odd = self.odd().map(|(slot, rank)| (slot as u8, self.odd.at(rank))).collect();
         let saved: Saved = (self.grid.index(), self.base, self.keys.turn().slot() as u8, keys, odd);
         saved.serialize(to)
     }
@@ -320,6 +259,12 @@ impl<'de, K: Line> Deserialize<'de> for Gridded<K> {
 }
 
 impl<K: Line> Gridded<K> {
+    /// Slots and ranks of values between lines, oldest first.
+    fn odd(&self) -> impl Iterator<Item = (usize, usize)> {
+        let ranked = self.keys.turn().by_age().map(|slot| (slot, self.keys.rank(slot)));
+        ranked.filter(|&(_, rank)| self.odd.is_at(rank))
+    }
+
     /// The window that was saved; `None` where learning leads to no such window.
     fn restore((grid, base, next, keys, odd): Saved) -> Option<Self> {
         let turn = Turn::start(next, keys.len())?;
@@ -336,7 +281,7 @@ impl<K: Line> Gridded<K> {
                 value.is_finite() && window.grid.line_below(value) == Some(line) && window.learn(value);
             fits.then_some(())?;
         }
-        (window.odd().count() == odd.len()).then_some(window)
+        (window.odd.len() == odd.len()).then_some(window)
     }
 }
 

@@ -90,12 +90,32 @@ impl Turn {
     }
 }
 
+/// What a key did that was put in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved<K> {
+    /// The rank that was given up, which was the next where none left.
+    pub(super) from: usize,
+    /// Its own rank, after that.
+    pub(super) to: usize,
+    /// The key that left.
+    pub(super) leaving: Option<K>,
+}
+
 /// Keys by value, where each slot's stands, and whose turn it is.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Ranked<K> {
     keys: [K; CAPACITY],
     ranks: [u8; CAPACITY],
     turn: Turn,
+}
+
+/// How many of `below`, ascending, are nearer to the middle than their counterparts in `above`, ascending, too: those
+/// that lie in the half of all that is nearest to the middle. `is_nearer` compares one with its counterpart, and is
+/// true from some rank on. A count without a branch, since a search waits for each of its steps.
+#[inline(always)]
+pub(super) fn nearer_half<K: Copy>(keys: &[K; CAPACITY], is_nearer: impl Fn(K, K) -> bool) -> usize {
+    let (below, above) = keys.split_at(CAPACITY / 2);
+    below.iter().zip(above).map(|(&one, &other)| u16::from(is_nearer(one, other))).sum::<u16>().into()
 }
 
 impl<K: Key> Ranked<K> {
@@ -140,18 +160,22 @@ impl<K: Key> Ranked<K> {
         K::count_up_to(&self.keys, key)
     }
 
-    /// Puts `key` in the slot whose turn it is, after the first `before` keys. Returns the key that leaves.
-    pub(super) fn put(&mut self, key: K, before: usize) -> Option<K> {
-        let (slot, len) = (self.turn.slot(), self.turn.len());
-        let full = len == CAPACITY;
-        let from = if full { self.rank(slot) } else { len };
-        let leaving = self.keys[from];
+    /// The rank of the key that leaves next, once all are known.
+    pub(super) fn leaving(&self) -> Option<usize> {
+        (self.len() == CAPACITY).then(|| self.rank(self.turn.slot()))
+    }
+
+    /// Puts `key` in the slot whose turn it is, after the first `before` keys.
+    pub(super) fn put(&mut self, key: K, before: usize) -> Moved<K> {
+        let (slot, rank) = (self.turn.slot(), self.leaving());
+        let from = rank.unwrap_or(self.len());
+        let leaving = rank.map(|rank| self.keys[rank]);
         let to = before - usize::from(from < before);
         self.move_between(from, to);
         self.keys[to] = key;
         self.ranks[slot] = to as u8;
         self.turn.advance();
-        full.then_some(leaving)
+        Moved { from, to, leaving }
     }
 
     /// Makes room at rank `to` by closing the gap at rank `from`.

@@ -34,12 +34,24 @@ pub(super) trait Ascending {
     /// The observation of `rank`, 0 for the smallest. `rank` is below `len`.
     fn at(&self, rank: usize) -> f64;
 
+    /// The observations of these ranks, in a loop since that of an array's `map` is not inlined.
+    fn at_all<const N: usize>(&self, ranks: [usize; N]) -> [f64; N]
+    where
+        Self: Sized,
+    {
+        let mut values = [0.0; N];
+        for (value, rank) in values.iter_mut().zip(ranks) {
+            *value = self.at(rank);
+        }
+        values
+    }
+
     /// Mean and standard deviation of the population; both 0 when empty, not finite where sums overflow.
     fn mean_and_std(&self) -> (f64, f64);
 
-    /// How many of the half that is nearest to the `median` lie before it in rank, where that is known without asking
-    /// for observations: a guess, and cheap.
-    fn guess_below(&self) -> Option<usize> {
+    /// How many of the half that is nearest to the `median` lie before it in rank, where there is a cheaper way than a
+    /// search: a guess.
+    fn guess_below(&self, _median: f64) -> Option<usize> {
         None
     }
 }
@@ -50,10 +62,44 @@ pub(super) fn summary(known: &impl Ascending) -> Option<Summary> {
     if known.len() < MIN_OBSERVATIONS {
         return None;
     }
+    let last = known.len() - 1;
+    let (first, third) = (Quantile::of(0.25, last), Quantile::of(0.75, last));
+    let [low, high] = [last / 2, last.div_ceil(2)];
+    let [one, two, low, high, five, six] =
+        known.at_all([first.rank, first.next, low, high, third.rank, third.next]);
+    let median = f64::midpoint(low, high);
     let (mean, std) = known.mean_and_std();
-    let median = median(known)?;
-    let (q1, q3) = (quantile(known, 0.25)?, quantile(known, 0.75)?);
-    Some(Summary { mean, std, q1, median, q3, mad: mad(known, median)? })
+    Some(Summary {
+        mean,
+        std,
+        q1: first.between(one, two),
+        median,
+        q3: third.between(five, six),
+        mad: mad(known, median)?,
+    })
+}
+
+/// Where a quantile stands: between two neighbours, or on the first of them.
+struct Quantile {
+    rank: usize,
+    next: usize,
+    /// Share of the way from the first to the second.
+    share: f64,
+}
+
+impl Quantile {
+    /// The `q`-quantile, `q` in [0, 1], of observations of which `last` is the last rank.
+    #[inline(always)]
+    fn of(q: f64, last: usize) -> Self {
+        let position = q.clamp(0.0, 1.0) * last as f64;
+        let rank = position as usize;
+        Self { rank, next: last.min(rank + 1), share: position - rank as f64 }
+    }
+
+    #[inline(always)]
+    fn between(&self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.share
+    }
 }
 
 /// The `q`-quantile of `known`, `q` in [0, 1], interpolated linearly between the two nearest ranks; `None`
@@ -63,11 +109,8 @@ pub(super) fn summary(known: &impl Ascending) -> Option<Summary> {
 /// Statistician 50(4), 1996.
 #[inline(always)]
 pub(super) fn quantile(known: &(impl Ascending + ?Sized), q: f64) -> Option<f64> {
-    let last = known.len().checked_sub(1)?;
-    let position = q.clamp(0.0, 1.0) * last as f64;
-    let rank = position as usize;
-    let (low, high) = (known.at(rank), known.at(last.min(rank + 1)));
-    Some(low + (high - low) * (position - rank as f64))
+    let quantile = Quantile::of(q, known.len().checked_sub(1)?);
+    Some(quantile.between(known.at(quantile.rank), known.at(quantile.next)))
 }
 
 /// The middle value of `known`, or the mean of the two middle ones; `None` when empty.
@@ -82,9 +125,9 @@ pub(super) fn median(known: &(impl Ascending + ?Sized)) -> Option<f64> {
 /// Deviations grow on both sides of the median, so their median is found where the nearest half of
 /// all observations ends.
 #[inline(always)]
-pub(super) fn mad(known: &(impl Ascending + ?Sized), median: f64) -> Option<f64> {
+pub(super) fn mad(known: &impl Ascending, median: f64) -> Option<f64> {
     let last = known.len().checked_sub(1)?;
-    let guess = known.guess_below().map(|below| around_end(known, median, below));
+    let guess = known.guess_below(median).map(|below| around_end(known, median, below));
     // Rounding may have put deviations that are equal but for it in another order.
     let (low, high) = match guess {
         Some((low, high)) if low <= high => (low, high),
@@ -115,17 +158,18 @@ pub(super) fn search(len: usize, is_nearer: impl Fn(usize, usize) -> bool) -> us
 /// The greatest deviation within the nearest half of `known`, and the smallest outside of it, where `taken` of that
 /// half lie before the `median` in rank.
 #[inline(always)]
-fn around_end(known: &(impl Ascending + ?Sized), median: f64, taken: usize) -> (f64, f64) {
+fn around_end(known: &impl Ascending, median: f64, taken: usize) -> (f64, f64) {
     let len = known.len();
     let (first, end) = (len / 2 - taken, len / 2 + len.div_ceil(2) - taken);
-    let below = |rank| median - known.at(rank);
-    let above = |rank| known.at(rank) - median;
+    let asked = [first.saturating_sub(1), first.min(len - 1), end - 1, end.min(len - 1)];
+    let [outer_below, below, above, outer_above] = known.at_all(asked);
+    let (below, above) = (median - below, above - median);
     let low = match (taken, end - len / 2) {
-        (0, _) => above(end - 1),
-        (_, 0) => below(first),
-        _ => below(first).max(above(end - 1)),
+        (0, _) => above,
+        (_, 0) => below,
+        _ => below.max(above),
     };
-    let left = if first > 0 { below(first - 1) } else { f64::INFINITY };
-    let right = if end < len { above(end) } else { f64::INFINITY };
+    let left = if first > 0 { median - outer_below } else { f64::INFINITY };
+    let right = if end < len { outer_above - median } else { f64::INFINITY };
     (low, left.min(right))
 }

@@ -12,7 +12,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use super::ranked::CAPACITY;
-use super::ranked::{Ranked, Turn};
+use super::ranked::{Ranked, Turn, nearer_half};
 pub use super::summary::MIN_OBSERVATIONS;
 use super::summary::{self, Ascending, Summary};
 
@@ -163,6 +163,12 @@ impl Ascending for Known<'_> {
     #[inline(always)]
     fn mean_and_std(&self) -> (f64, f64) {
         self.window.mean_and_std()
+    }
+
+    #[inline(always)]
+    fn guess_below(&self, median: f64) -> Option<usize> {
+        let keys = self.window.values.keys();
+        (self.len == CAPACITY).then(|| nearer_half(keys, |below, above| median - below < above - median))
     }
 }
 

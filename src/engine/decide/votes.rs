@@ -1,0 +1,102 @@
+//! What each method said, and who of them speaks for what was learned.
+
+use crate::engine::detect::{Band, DetectorKind, Verdict};
+
+const KINDS: usize = DetectorKind::ALL.len();
+
+/// The methods that share the window.
+const WINDOWED: [DetectorKind; 3] = [DetectorKind::RollingZScore, DetectorKind::Mad, DetectorKind::Iqr];
+
+/// What each method said, number by number, since a processor that reads two together waits until both are written.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub struct Votes {
+    score: [f64; KINDS],
+    expected: [f64; KINDS],
+    lower: [f64; KINDS],
+    upper: [f64; KINDS],
+    /// A bit for each that said something; the numbers of the others are 0.
+    said: u8,
+}
+
+impl Votes {
+    /// Sets what `kind` said.
+    #[inline]
+    pub fn set(&mut self, kind: DetectorKind, verdict: Option<Verdict>) {
+        let silent = Verdict { score: 0.0, band: Band { expected: 0.0, lower: 0.0, upper: 0.0 } };
+        let Verdict { score, band } = verdict.unwrap_or(silent);
+        let place = kind as usize;
+        self.score[place] = score;
+        (self.expected[place], self.lower[place], self.upper[place]) =
+            (band.expected, band.lower, band.upper);
+        self.said = self.said & !bit(kind) | if verdict.is_some() { bit(kind) } else { 0 };
+    }
+
+    /// Those that said something, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (DetectorKind, Verdict)> {
+        DetectorKind::ALL.into_iter().filter(|&kind| self.has(kind)).map(|kind| (kind, self.of(kind)))
+    }
+
+    /// Whether a method other than the static limits said something.
+    #[inline]
+    pub fn any_learned(&self) -> bool {
+        self.said & !bit(DetectorKind::Static) != 0
+    }
+
+    /// What `kind` said, who said something.
+    #[inline]
+    pub(super) fn of(&self, kind: DetectorKind) -> Verdict {
+        let place = kind as usize;
+        let (expected, lower, upper) = (self.expected[place], self.lower[place], self.upper[place]);
+        Verdict { score: self.score[place], band: Band { expected, lower, upper } }
+    }
+
+    /// Who speaks for what was learned: the calmer of the short memory and the long one.
+    ///
+    /// The short memory is the median of the methods that share the window. The long one is the baseline, and
+    /// the z-score only where there is none: it takes the daily rhythm for spread.
+    #[inline]
+    pub(super) fn learned(&self) -> Option<DetectorKind> {
+        let long = [DetectorKind::Baseline, DetectorKind::ZScore].into_iter().find(|&kind| self.has(kind));
+        self.calmer(self.middle(), long)
+    }
+
+    /// Who speaks for all: the static limits where they are crossed or nothing is learned, else `learned`.
+    #[inline]
+    pub(super) fn speaking(&self, learned: Option<DetectorKind>) -> Option<DetectorKind> {
+        let limits = Some(DetectorKind::Static).filter(|&kind| self.has(kind));
+        match limits {
+            Some(kind) if self.score[kind as usize].abs() > 1.0 => limits,
+            _ => learned.or(limits),
+        }
+    }
+
+    /// Of those that share the window, the one with the middle score; of two, the calmer one.
+    fn middle(&self) -> Option<DetectorKind> {
+        const ALL_SAID: u8 = bit(WINDOWED[0]) | bit(WINDOWED[1]) | bit(WINDOWED[2]);
+        if self.said & ALL_SAID != ALL_SAID {
+            let said = WINDOWED.into_iter().map(|kind| Some(kind).filter(|&kind| self.has(kind)));
+            return said.reduce(|one, other| self.calmer(one, other)).flatten();
+        }
+        let [a, b, c] = WINDOWED.map(|kind| self.score[kind as usize]);
+        let least = |one: f64, other: f64| usize::from(one.total_cmp(&other).is_le());
+        // Whether a ≤ b, b ≤ c and a ≤ c: any order is as likely, so this is looked up rather than asked for.
+        const MIDDLE: [u8; 8] = [1, 0, 2, 1, 1, 2, 0, 1];
+        let order = least(a, b) | least(b, c) << 1 | least(a, c) << 2;
+        Some(WINDOWED[usize::from(MIDDLE[order])])
+    }
+
+    /// The one nearer to what it expected; the first of equals.
+    fn calmer(&self, one: Option<DetectorKind>, other: Option<DetectorKind>) -> Option<DetectorKind> {
+        let (Some(first), Some(second)) = (one, other) else { return one.or(other) };
+        let distance = |kind: DetectorKind| self.score[kind as usize].abs();
+        Some(if distance(first).total_cmp(&distance(second)).is_gt() { second } else { first })
+    }
+
+    fn has(&self, kind: DetectorKind) -> bool {
+        self.said & bit(kind) != 0
+    }
+}
+
+const fn bit(kind: DetectorKind) -> u8 {
+    1 << kind as u8
+}
