@@ -8,7 +8,10 @@ use super::Signal;
 
 /// Signals of a series, in the order of their monitors. Serialised as a list.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all series have one monitor, and so save a look elsewhere")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all series have one monitor, and so save a look elsewhere"
+)]
 pub(in crate::engine) enum Signals {
     One(Signal),
     Others(Box<[Signal]>),

@@ -75,7 +75,7 @@ impl Table {
 
     /// Series that match no monitor, ascending.
     pub(in crate::engine) fn ignored(&self) -> Vec<SeriesHash> {
-        let mut ignored: Vec<_> = self.ignored.iter().copied().collect();
+        let mut ignored: Vec<_> = self.ignored.iter().collect();
         ignored.sort_unstable();
         ignored
     }
