@@ -12,8 +12,13 @@ pub(super) const NUMBER_MAX: i64 = 1 << 54;
 
 const WIDTH_MAX: u8 = 56;
 
-/// Room is made for so many rows, then for as many as there may be.
-const FEW: usize = 24;
+/// Room is made for so many rows of [`FEW_BITS`], then for as many as there may be: hours come to all series at once, and
+/// what each leaves behind as it grows is of use to none.
+const FEW: usize = 8;
+const FEW_BITS: usize = 64;
+
+/// By so many bits rows may become wider where they stand.
+const SPARE_BITS: usize = 2;
 
 /// No more than [`HOURS`](super::HOURS) rows.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
@@ -26,21 +31,21 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Packs `rows`, with numbers within [`NUMBER_MAX`]. What bits a column has to spare go to both of its ends.
-    pub(super) fn of(rows: &[Row]) -> Self {
-        let mut packed = Self { len: rows.len() as u8, ..Self::default() };
+    /// Holds `rows`, with numbers within [`NUMBER_MAX`], instead of its own. What bits a column has to spare go to both of
+    /// its ends.
+    pub(super) fn pack(&mut self, rows: &[Row]) {
+        self.len = rows.len() as u8;
         for column in 0..3 {
             let numbers = rows.iter().map(|row| row[column]);
             let least = numbers.clone().min().unwrap_or_default();
             let range = (numbers.max().unwrap_or_default() - least) as u64;
             let width = u64::BITS - range.leading_zeros();
-            packed.widths[column] = width as u8;
-            packed.least[column] = least - ((mask(width) - range) / 2) as i64;
+            self.widths[column] = width as u8;
+            self.least[column] = least - ((mask(width) - range) / 2) as i64;
         }
-        packed.bytes.reserve_exact(packed.room());
-        packed.bytes.resize(packed.taken(), 0);
-        rows.iter().enumerate().for_each(|(place, &row)| packed.write(place, row));
-        packed
+        self.bytes.clear();
+        self.resize();
+        rows.iter().enumerate().for_each(|(place, &row)| self.write(place, row));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -70,7 +75,7 @@ impl Rows {
         }
         let mut rows: Vec<_> = self.iter().collect();
         rows[place] = row;
-        *self = Self::of(&rows);
+        self.pack(&rows);
     }
 
     /// Puts a row before that at `place`, or after the last.
@@ -78,14 +83,10 @@ impl Rows {
         if !self.fits(row) {
             let mut rows: Vec<_> = self.iter().collect();
             rows.insert(place, row);
-            *self = Self::of(&rows);
-            return;
+            return self.pack(&rows);
         }
         self.len += 1;
-        if self.taken() > self.bytes.capacity() {
-            self.bytes.reserve_exact(self.room() - self.bytes.len());
-        }
-        self.bytes.resize(self.taken(), 0);
+        self.resize();
         for place in (place + 1..self.len()).rev() {
             self.write(place, self.get(place - 1));
         }
@@ -130,10 +131,16 @@ impl Rows {
         (self.len() * self.bits()).div_ceil(8)
     }
 
-    /// Bytes to make room for.
-    fn room(&self) -> usize {
-        let rows = if self.len() > FEW { super::HOURS } else { FEW };
-        (rows * self.bits()).div_ceil(8)
+    /// Has as many bytes as rows need.
+    fn resize(&mut self) {
+        let taken = self.taken();
+        if taken > self.bytes.capacity() {
+            let few = FEW * FEW_BITS / 8;
+            let most = (super::HOURS * (self.bits() + SPARE_BITS)).div_ceil(8);
+            let room = if taken <= few { few } else { most };
+            self.bytes.reserve_exact(room - self.bytes.len());
+        }
+        self.bytes.resize(taken, 0);
     }
 }
 
@@ -187,9 +194,15 @@ mod tests {
         }
     }
 
+    fn packed(rows: &[Row]) -> Rows {
+        let mut packed = Rows::default();
+        packed.pack(rows);
+        packed
+    }
+
     #[test]
     fn numbers_take_what_they_differ_by() {
-        let check = |rows: &[Row], bits: usize| assert_eq!(Rows::of(rows).bits(), bits, "{rows:?}");
+        let check = |rows: &[Row], bits: usize| assert_eq!(packed(rows).bits(), bits, "{rows:?}");
         check(&[], 0);
         check(&[[9, -9, 1 << 50]; 3], 0);
         check(&[[240, 1_000_000, 0], [241, 1_000_255, 0]], 1 + 8);
