@@ -80,11 +80,10 @@ impl Frame {
     pub(super) fn wider(&self, all: &[Moments], spread: f64) -> Option<(Self, Vec<Row>)> {
         let first = all.first()?.mean;
         let grids = GRIDS.iter().filter(|&&per_one| self.on_grid && per_one >= self.per_one);
-        let grids = grids.map(|&per_one| {
+        let grids = grids.filter_map(|&per_one| {
             let origin = ((first - self.offset) * per_one).round_ties_even();
-            Self { per_one, origin: origin as i64, ..*self }
+            (origin.abs() < LINES_MAX).then_some(Self { per_one, origin: origin as i64, ..*self })
         });
-        let grids = grids.filter(|grid| grid.origin.abs() < LINES_MAX as i64);
         grids.chain(self.reaching(all, spread)).find_map(|frame| {
             let rows: Option<Vec<_>> = all.iter().map(|&moments| frame.row(moments)).collect();
             Some((frame, rows?))

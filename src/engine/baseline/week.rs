@@ -160,6 +160,9 @@ mod tests {
         week.set(4, moments(2, f64::MAX, 1.0), 1.0);
         assert_eq!(week.get(3), Some(moments(2, 1.0, 1.0)));
         assert_eq!(week.get(4), None);
+        let mut week = Week::default();
+        week.set(5, moments(1, -1e30, 0.0), 0.0); // No grid has so distant a line.
+        assert_eq!(week.get(5), Some(moments(1, -1e30, 0.0)));
     }
 
     #[test]
