@@ -7,11 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::Signal;
 
 /// Signals of a series, in the order of their monitors. Serialised as a list.
+///
+/// Nearly all series have one, and so save a look elsewhere.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all series have one monitor, and so save a look elsewhere"
-)]
 pub(in crate::engine) enum Signals {
     One(Signal),
     Others(Box<[Signal]>),
