@@ -207,11 +207,8 @@ impl Engine {
 
     /// Bytes that series hold on the heap. Walks all of them.
     pub fn heap_bytes(&self) -> usize {
-        let series = self.table.iter().map(|entry| {
-            let signals = &*entry.known.signals;
-            size_of_val(signals) + signals.iter().map(Signal::heap_bytes).sum::<usize>()
-        });
-        self.table.heap_bytes() + series.sum::<usize>()
+        let signals = self.table.iter().map(|entry| entry.known.signals.heap_bytes());
+        self.table.heap_bytes() + signals.sum::<usize>()
     }
 
     fn learn_families(&mut self, batch: &Batch) {

@@ -1,5 +1,7 @@
 //! One signal: a stream of observations that a monitor draws from a series, and all that is known of it.
 
+mod several;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,8 @@ use super::monitor::{Emit, ForecastSpec, Monitor};
 use super::sink::{Judgement, Sink};
 use super::transform::{Skip, Transform};
 use crate::series::{Sample, stale_marker};
+
+pub(super) use several::Signals;
 
 /// What judging did, for the counts of a batch.
 #[derive(Clone, Copy, Default, Debug)]
@@ -30,7 +34,7 @@ pub(super) struct Effect {
 pub(super) struct Signal {
     /// Index of its monitor in the plan.
     pub(super) monitor: u32,
-    observations: u32,
+    seen: Seen,
     /// Hash of the labels that its derived series share.
     id: u64,
     pub(super) transform: Transform,
@@ -39,10 +43,37 @@ pub(super) struct Signal {
     trend: Option<Box<LinearTrend>>,
     /// Timestamp of the newest judgement.
     judged: i64,
+}
+
+/// How many observations there were, up to [`Seen::MOST`], and two marks, in 4 bytes.
+#[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
+struct Seen(u32);
+
+impl Seen {
     /// Whether the signal was judged and has not ended since.
-    lives: bool,
+    const LIVES: u32 = 1 << 31;
     /// Whether derived series live.
-    written: bool,
+    const WRITTEN: u32 = 1 << 30;
+    const MOST: u32 = Self::WRITTEN - 1;
+
+    fn observations(self) -> u32 {
+        self.0 & Self::MOST
+    }
+
+    fn observe(&mut self) {
+        self.0 += u32::from(self.observations() < Self::MOST);
+    }
+
+    fn set(&mut self, mark: u32) {
+        self.0 |= mark;
+    }
+
+    /// Takes a mark away; whether it was there.
+    fn take(&mut self, mark: u32) -> bool {
+        let was = self.0 & mark > 0;
+        self.0 &= !mark;
+        was
+    }
 }
 
 impl Signal {
@@ -50,15 +81,13 @@ impl Signal {
         let mut room = Room::default();
         Self {
             monitor: index,
-            observations: 0,
+            seen: Seen::default(),
             id: DerivedLabels::build(origin, &monitor.name, transform.stat(), &mut room).id(),
             transform,
             bank: Bank::new(monitor),
             decision: Decision::default(),
             trend: monitor.forecast.as_ref().map(|_| Box::default()),
             judged: i64::MIN,
-            lives: false,
-            written: false,
         }
     }
 
@@ -98,11 +127,11 @@ impl Signal {
             sample,
             decided,
             votes: &votes,
-            observations: self.observations,
+            observations: self.seen.observations(),
             line,
             monitor,
         });
-        self.observations = self.observations.saturating_add(1);
+        self.seen.observe();
         let mut writer = Writer { labels, timestamp: sample.timestamp, scratch: single, sink, written: 0 };
         if let Some(decided) = &decided {
             writer.verdict(decided, &votes, monitor);
@@ -113,8 +142,8 @@ impl Signal {
             writer.forecast(spec, line);
         }
         let derived = writer.written;
-        (self.judged, self.lives) = (sample.timestamp, true);
-        self.written |= derived > 0;
+        self.judged = sample.timestamp;
+        self.seen.set(Seen::LIVES | if derived > 0 { Seen::WRITTEN } else { 0 });
         Ok(Effect {
             derived,
             flagged: decided.filter(|it| it.changed).map_or(0, |it| if it.flag { 1 } else { -1 }),
@@ -145,14 +174,14 @@ impl Signal {
     ) -> u64 {
         self.transform.end();
         self.decision.end();
-        if !std::mem::take(&mut self.lives) {
+        if !self.seen.take(Seen::LIVES) {
             return 0;
         }
         let timestamp = timestamp.max(self.judged.saturating_add(1));
         let Scratch { shared, single } = scratch;
         let labels = DerivedLabels::build(origin, &monitor.name, self.transform.stat(), shared);
         let mut writer = Writer { labels, timestamp, scratch: single, sink, written: 0 };
-        if std::mem::take(&mut self.written) {
+        if self.seen.take(Seen::WRITTEN) {
             writer.stale(monitor);
         }
         let derived = writer.written;

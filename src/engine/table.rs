@@ -7,24 +7,26 @@
 //! Senders name series in the same order round after round, and slots are taken in the order of first sight: so the
 //! series in the next slot is tried before the hash table is asked.
 
+mod hashes;
 mod labels;
 mod rebuild;
 
-use hashbrown::{HashSet, HashTable};
+use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
 use super::derive::{Origin, Way};
 use super::monitor::SeriesLimits;
 use super::prefetch::prefetch;
-use super::signal::Signal;
+use super::signal::{Signal, Signals};
 use super::transform::Skip;
-use crate::series::{HashedAlready, LabelRun, MetricKind, SeriesHash};
+use crate::series::{LabelRun, MetricKind, SeriesHash};
 
+use hashes::Hashes;
 pub(super) use labels::Reader;
 use labels::{Labels, Place};
 pub(super) use rebuild::{Misplaced, Pace, Rebuild};
 
-/// One monitored series, in 80 bytes and its signals.
+/// One monitored series, in 224 bytes, among them its signal where it has one.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) hash: SeriesHash,
@@ -45,12 +47,12 @@ pub(super) struct Known {
     pub(super) generation: u32,
     /// Arrival time of the newest sample.
     pub(super) arrival: i64,
-    pub(super) signals: Box<[Signal]>,
+    pub(super) signals: Signals,
 }
 
 impl Known {
     /// Of a series that brings its first samples.
-    pub(super) fn new(arrival: i64, generation: u32, said: MetricKind, signals: Box<[Signal]>) -> Self {
+    pub(super) fn new(arrival: i64, generation: u32, said: MetricKind, signals: Signals) -> Self {
         Self { newest: i64::MIN, sampled: false, said, generation, arrival, signals }
     }
 
@@ -72,17 +74,23 @@ pub(super) struct Table {
     labels: Labels,
     /// The slot that was found last.
     last: u32,
-    ignored: HashSet<SeriesHash, HashedAlready>,
+    ignored: Hashes,
     ignored_max: usize,
     admission: Admission,
     sweep_at: usize,
 }
 
-/// How many series before its turn the signals of one are asked for.
-const SIGNALS_AHEAD: u32 = 6;
+/// How many series before its turn the slot of one is asked for.
+const SLOT_AHEAD: usize = 8;
+
+/// The same for signals that do not stand in the slot.
+const SIGNALS_AHEAD: usize = 5;
 
 /// The same for what the signals point to.
-const STATES_AHEAD: u32 = 3;
+const STATES_AHEAD: usize = 3;
+
+/// Slots grow by this part of themselves, and not by as many again.
+const GROWTH: usize = 32;
 
 /// For how many seconds of admissions tokens are saved up.
 const BURST_SECONDS: f64 = 60.0;
@@ -104,7 +112,7 @@ impl Table {
             free: Vec::new(),
             labels: Labels::default(),
             last: u32::MAX,
-            ignored: HashSet::default(),
+            ignored: Hashes::default(),
             ignored_max: 0,
             admission: Admission { series_max: 0, per_second: 0.0, tokens: 0.0, refilled: i64::MIN },
             sweep_at: 0,
@@ -129,15 +137,16 @@ impl Table {
         Some(self.last)
     }
 
-    /// Asks for what the next series will need, if they come in the order of slots: first for their signals, then for
+    /// Asks for what the next series will need, if they come in the order of slots: first for the slots, then for
     /// what these point to.
     fn prefetch(&self) {
-        let signals = |ahead: u32| {
-            let slot = self.slots.get(self.last.wrapping_add(ahead) as usize)?;
-            slot.as_ref().map(|entry| &*entry.known.signals)
-        };
+        let ahead = |series: usize| self.slots.get(self.last as usize + series);
+        let signals = |series| ahead(series)?.as_ref().map(|entry: &Entry| &entry.known.signals);
+        if let Some(slot) = ahead(SLOT_AHEAD) {
+            prefetch(slot);
+        }
         if let Some(signals) = signals(SIGNALS_AHEAD) {
-            prefetch(signals);
+            prefetch(signals.elsewhere());
         }
         if let Some(signals) = signals(STATES_AHEAD) {
             signals.iter().for_each(Signal::prefetch);
@@ -165,7 +174,7 @@ impl Table {
 
     /// Whether the series is known to match no monitor.
     pub(super) fn is_ignored(&self, hash: SeriesHash) -> bool {
-        self.ignored.contains(&hash)
+        self.ignored.contains(hash)
     }
 
     /// Remembers that the series matches no monitor.
@@ -190,11 +199,19 @@ impl Table {
     /// Puts a series into a slot.
     pub(super) fn insert(&mut self, hash: SeriesHash, labels: (LabelRun<'_>, Way), known: Known) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
+            self.grow(self.slots.len() + 1);
             (self.slots.len() - 1) as u32
         });
         self.place(slot, hash, labels, known);
         slot
+    }
+
+    /// Makes empty slots up to `count`. Memory that is large is not copied, since the system moves its pages.
+    fn grow(&mut self, count: usize) {
+        if count > self.slots.capacity() {
+            self.slots.reserve_exact(count - self.slots.len() + count / GROWTH);
+        }
+        self.slots.resize_with(count, || None);
     }
 
     /// Fills an empty slot.
@@ -259,7 +276,7 @@ impl Table {
             + self.labels.heap_bytes()
             + self.iter().map(|entry| entry.way.heap_bytes()).sum::<usize>()
             + self.index.allocation_size()
-            + self.ignored.allocation_size()
+            + self.ignored.heap_bytes()
             + self.free.capacity() * size_of::<u32>()
     }
 
@@ -301,7 +318,7 @@ mod tests {
 
     fn insert(table: &mut Table, number: u32, arrival: i64) -> u32 {
         let (hash, run) = series(number);
-        let known = Known::new(arrival, 0, MetricKind::Unknown, Box::default());
+        let known = Known::new(arrival, 0, MetricKind::Unknown, Signals::default());
         let labels = LabelRun::from_canonical(&run);
         table.insert(hash, (labels, Way::of(labels)), known)
     }
@@ -362,7 +379,7 @@ mod tests {
     #[test]
     fn what_matches_no_monitor_is_remembered_within_bounds() {
         let mut table = table(1, 1);
-        for number in 0..10_000 {
+        for number in 1..10_000 {
             table.ignore(SeriesHash(number));
             assert!(table.is_ignored(SeriesHash(number)));
         }

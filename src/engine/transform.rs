@@ -93,16 +93,43 @@ pub fn admit(sample: Sample, newest: Option<i64>) -> Result<(), Skip> {
     }
 }
 
-/// How one signal is drawn from its series. 24 bytes.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-pub enum Transform {
-    /// As it is.
+/// How one signal is drawn from its series: as it is, or as increase per second since the sample before, which is
+/// kept. 16 bytes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Saved", into = "Saved")]
+pub struct Transform(Sample);
+
+/// What a transform is serialised as.
+#[derive(Serialize, Deserialize)]
+enum Saved {
     Value,
-    /// Increase per second since the sample before, which is kept.
     Rate(Option<Sample>),
 }
 
+impl From<Transform> for Saved {
+    fn from(transform: Transform) -> Self {
+        if transform.is_value() { Self::Value } else { Self::Rate(transform.previous()) }
+    }
+}
+
+impl TryFrom<Saved> for Transform {
+    type Error = &'static str;
+
+    fn try_from(saved: Saved) -> Result<Self, Self::Error> {
+        match saved {
+            Saved::Value => Ok(Self::VALUE),
+            Saved::Rate(None) => Ok(Self::RATE),
+            Saved::Rate(Some(sample)) if sample.value.is_finite() => Ok(Self(sample)),
+            Saved::Rate(Some(_)) => Err("a counter is not finite"),
+        }
+    }
+}
+
 impl Transform {
+    // No sample that is kept has NaN.
+    const VALUE: Self = Self(Sample { timestamp: 0, value: f64::NAN });
+    const RATE: Self = Self(Sample { timestamp: 1, value: f64::NAN });
+
     /// Chooses for a series called `name` whose family is said to be `kind`.
     pub fn choose(choice: TransformChoice, name: &str, kind: MetricKind) -> Self {
         let rises = match choice {
@@ -110,15 +137,12 @@ impl Transform {
             TransformChoice::Rate => true,
             TransformChoice::Auto => only_rises(name, kind),
         };
-        if rises { Self::Rate(None) } else { Self::Value }
+        if rises { Self::RATE } else { Self::VALUE }
     }
 
     /// Value of the label `stat`; `None` where it is `value` and not written.
     pub const fn stat(&self) -> Option<&'static str> {
-        match self {
-            Self::Value => None,
-            Self::Rate(_) => Some("rate"),
-        }
+        if self.is_value() { None } else { Some("rate") }
     }
 
     /// Observes a sample that [`admit`] let through.
@@ -129,8 +153,12 @@ impl Transform {
     /// # Errors
     /// [`Skip::FirstOfCounter`], or [`Skip::Infinite`] where the difference overflows.
     pub fn observe(&mut self, sample: Sample) -> Result<Sample, Skip> {
-        let Self::Rate(previous) = self else { return Ok(sample) };
-        let Some(before) = previous.replace(sample) else { return Err(Skip::FirstOfCounter) };
+        if self.is_value() {
+            return Ok(sample);
+        }
+        let before = self.previous();
+        self.0 = sample;
+        let Some(before) = before else { return Err(Skip::FirstOfCounter) };
         let increase = if sample.value < before.value { sample.value } else { sample.value - before.value };
         let seconds = sample.timestamp.abs_diff(before.timestamp) as f64 / 1000.0;
         let rate = increase / seconds;
@@ -139,9 +167,17 @@ impl Transform {
 
     /// Forgets the sample before: the source ended.
     pub fn end(&mut self) {
-        if let Self::Rate(previous) = self {
-            *previous = None;
+        if !self.is_value() {
+            *self = Self::RATE;
         }
+    }
+
+    const fn is_value(&self) -> bool {
+        self.0.value.is_nan() && self.0.timestamp == Self::VALUE.0.timestamp
+    }
+
+    fn previous(&self) -> Option<Sample> {
+        (!self.0.value.is_nan()).then_some(self.0)
     }
 }
 
@@ -167,7 +203,7 @@ mod tests {
     use crate::series::stale_marker;
 
     fn rates(points: &[(i64, f64)]) -> Vec<Result<f64, Skip>> {
-        let mut transform = Transform::Rate(None);
+        let mut transform = Transform::RATE;
         points
             .iter()
             .map(|&(timestamp, value)| transform.observe(Sample { timestamp, value }).map(|s| s.value))

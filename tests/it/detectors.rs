@@ -335,7 +335,7 @@ fn windowed_medians_wander_by_a_sixth_of_the_deviation_around_that_of_the_whole_
 fn state_has_a_size_that_no_input_changes() {
     assert_eq!(size_of::<ZScore>(), 24);
     assert_eq!(size_of::<Window>(), 544);
-    assert_eq!(size_of::<HourOfWeek>(), 88);
+    assert_eq!(size_of::<HourOfWeek>(), 72);
     assert_eq!(size_of::<LinearTrend>(), 32);
 }
 

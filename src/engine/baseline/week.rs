@@ -1,57 +1,47 @@
-//! The hours of a week that are not the present one, in 13 bytes each.
+//! The hours of a week that are not the present one, each in some bytes.
 //!
-//! An hour goes in and out once a week, so what rounding costs is not repeated with each observation. A mean is
-//! a whole number of 48 bits, counted from a base in units that all hours share; the sum of squares has
-//! 33 significant bits, the count 16. That is exact to about 1e-13 of the distance between hours, and to 6e-11 of
-//! a deviation.
+//! An hour goes in and out once a week, so what rounding costs is not repeated with each observation. It is kept as
+//! three whole numbers: its count, its mean, and its sum of squares. [`Rows`] keep of these what the hours differ by.
 //!
-//! | bytes an hour | mean | squares | count | bytes a week | exact to |
-//! |---|---|---|---|---|---|
-//! | 20 | 8 | 8 | 4 | 3,391 | everything |
-//! | 13 | 6 | 5 | 2 | 2,215 | 6e-11 of a deviation |
-//! | 10 | 4 | 4 | 2 | 1,711 | 2e-8 of a deviation, 2e-9 of the distance between hours |
-//! | 8 | 4 | 3 | 1 | 1,375 | 4e-6 of a deviation; counts rounded |
+//! Most metrics stand on a grid: counts, decimals, rates of counts. There the mean is kept as the sum of the values
+//! in lines of the grid, and the squares as theirs: whole numbers, and small ones. What comes out is what the
+//! values say, but for what floats round. Whether an hour is on a grid is asked of its moments alone, not of values: one
+//! that is not so to within rounding is off the grid, and then all are.
+//!
+//! Elsewhere a mean is counted in units, up to 47 bits of them. In either form, squares have 33 significant bits, and a
+//! count 16.
+//!
+//! | hours | bytes an hour | bytes a week | exact to |
+//! |---|---|---|---|
+//! | on a grid, two decimals, a daily rhythm, a week of 60 | 5.4 | 903 | what floats round |
+//! | the same, 52 weeks of 240 | 7.9 | 1,323 | the same, and 6e-11 of a deviation |
+//! | others | 11 | 1,850 | 1e-13 of the distance between hours, 6e-11 of a deviation |
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::super::detect::moments::Moments;
 use super::HOURS;
-
-/// Base of means, exponent of their unit, and a bit for each hour that stands here.
-const HEAD: usize = BASE + EXPONENT + HOURS / 8;
-const BASE: usize = 8;
-const EXPONENT: usize = 2;
-
-/// Bytes of an hour: mean, squares, count.
-const HOUR: usize = MEAN + SQUARES + COUNT;
-const MEAN: usize = 6;
-const SQUARES: usize = 5;
-const COUNT: usize = 2;
+use super::frame::Frame;
+use super::rows::{Row, Rows};
 
 /// An hour weighs no more than so many observations: those of five years at one every 15 seconds. After them, old
 /// ones fade.
 pub(super) const COUNT_MAX: u32 = u16::MAX as u32;
 
-/// Means reach so many units from the base.
-const REACH: f64 = (1_u64 << 47) as f64 - 1.0;
-
-/// Squares keep this many bits of a float's fraction less.
-const SQUARES_CUT: u32 = 20;
-
-/// The exponent of the smallest sum of squares, in units squared. A smaller one counts as none.
-const SQUARES_LEAST: u64 = 1023 - 100;
-
 /// Hours of a week.
-#[derive(Clone, PartialEq, Default, Debug)]
+#[derive(Clone, PartialEq, Default, Debug, Serialize)]
 pub(super) struct Week {
-    /// A head, then the hours that stand here, ascending; nothing before the first.
-    bytes: Vec<u8>,
+    frame: Frame,
+    /// A bit for each hour that stands here.
+    hours: [u8; HOURS / 8],
+    /// Of the hours that stand here, ascending.
+    rows: Rows,
 }
 
 impl Week {
     /// What is known of `hour`, which is below [`HOURS`].
     pub(super) fn get(&self, hour: usize) -> Option<Moments> {
-        self.has(hour).then(|| self.read(self.place(hour)))
+        self.has(hour).then(|| self.frame.moments(self.rows.get(self.place(hour))))
     }
 
     /// Remembers `moments`, of at least one observation, for `hour`, which is below [`HOURS`]. `spread` is the
@@ -59,156 +49,69 @@ impl Week {
     ///
     /// What no unit reaches, beyond about 1e134, is not remembered.
     pub(super) fn set(&mut self, hour: usize, moments: Moments, spread: f64) {
-        if self.bytes.is_empty() {
-            self.bytes = vec![0; HEAD];
-            self.set_frame(moments.mean, first_exponent(moments.mean, spread));
-        }
-        if !self.reach(moments.mean) {
-            return;
-        }
+        let moments = faded(moments);
         let place = self.place(hour);
-        if !self.has(hour) {
-            self.bytes[BASE + EXPONENT + hour / 8] |= 1 << (hour % 8);
-            self.bytes.reserve_exact(HOUR);
-            self.bytes.splice(place..place, [0; HOUR]);
+        match self.frame.row(moments).filter(|_| self.rows.len() > 0) {
+            Some(row) if self.has(hour) => self.rows.set(place, row),
+            Some(row) => self.rows.insert(place, row),
+            None => {
+                let mut all: Vec<_> = self.rows.iter().map(|row| self.frame.moments(row)).collect();
+                all.splice(place..place + usize::from(self.has(hour)), [moments]);
+                let Some((frame, rows)) = self.frame.wider(&all, spread) else { return };
+                self.frame = frame;
+                self.rows.pack(&rows);
+            }
         }
-        self.write(place, moments);
+        self.hours[hour / 8] |= 1 << (hour % 8);
     }
 
-    /// Moves every mean by `distance`, unless the base would not be finite.
+    /// Moves every mean by `distance`, unless they would not be finite.
     pub(super) fn shift(&mut self, distance: f64) {
-        if !self.bytes.is_empty() && (self.base() + distance).is_finite() {
-            self.set_frame(self.base() + distance, self.exponent());
+        if self.rows.len() > 0 && (self.frame.offset + distance).is_finite() {
+            self.frame.offset += distance;
         }
     }
 
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.rows.heap_bytes()
     }
 
     fn has(&self, hour: usize) -> bool {
-        self.bytes.get(BASE + EXPONENT + hour / 8).is_some_and(|bits| bits >> (hour % 8) & 1 == 1)
+        self.hours[hour / 8] >> (hour % 8) & 1 == 1
     }
 
     /// Where `hour` stands, or would.
     fn place(&self, hour: usize) -> usize {
-        let before = self.bytes.iter().take(HEAD).skip(BASE + EXPONENT).zip((0..).step_by(8));
         let count = |(bits, first): (&u8, usize)| {
             let asked = hour.saturating_sub(first).min(8) as u32;
             (u32::from(*bits) & ((1 << asked) - 1)).count_ones() as usize
         };
-        HEAD + HOUR * before.map(count).sum::<usize>()
-    }
-
-    /// Makes units large enough for `mean`; whether there are such.
-    fn reach(&mut self, mean: f64) -> bool {
-        let units = (mean - self.base()).abs() / unit(self.exponent());
-        if units <= REACH {
-            return true;
-        }
-        let exponent = self.exponent().saturating_add(exponent_of(units / REACH) + 1);
-        if !units.is_finite() || exponent > EXPONENT_MAX {
-            return false;
-        }
-        let (coarse, places) = (self.clone(), (HEAD..self.bytes.len()).step_by(HOUR));
-        self.set_frame(self.base(), exponent);
-        places.for_each(|place| self.write(place, coarse.read(place)));
-        true
-    }
-
-    fn read(&self, place: usize) -> Moments {
-        let unit = unit(self.exponent());
-        let (mean, squares) = (self.whole::<MEAN>(place), self.whole::<SQUARES>(place + MEAN));
-        // The sign stands in the highest of the six bytes.
-        let mean = (mean << 16) as i64 >> 16;
-        let squares = if squares == 0 { 0 } else { (squares + (SQUARES_LEAST << 32)) << SQUARES_CUT };
-        Moments {
-            count: self.whole::<COUNT>(place + MEAN + SQUARES) as u32,
-            mean: self.base() + mean as f64 * unit,
-            m2: f64::from_bits(squares) * unit * unit,
-        }
-    }
-
-    /// Writes what [`Self::reach`] made room for.
-    fn write(&mut self, place: usize, moments: Moments) {
-        let unit = unit(self.exponent());
-        let count = moments.count.min(COUNT_MAX);
-        let fading = f64::from(count) / f64::from(moments.count);
-        let mean = ((moments.mean - self.base()) / unit).round_ties_even() as i64;
-        let bits = (moments.m2 * fading / unit / unit).to_bits();
-        let squares = (bits + (1 << (SQUARES_CUT - 1))) >> SQUARES_CUT;
-        let squares = squares.saturating_sub(SQUARES_LEAST << 32).min((1 << 40) - 1);
-        self.set_whole::<MEAN>(place, mean as u64);
-        self.set_whole::<SQUARES>(place + MEAN, squares);
-        self.set_whole::<COUNT>(place + MEAN + SQUARES, count.into());
-    }
-
-    fn base(&self) -> f64 {
-        f64::from_bits(self.whole::<BASE>(0))
-    }
-
-    fn exponent(&self) -> i16 {
-        self.whole::<EXPONENT>(BASE) as i16
-    }
-
-    fn set_frame(&mut self, base: f64, exponent: i16) {
-        self.set_whole::<BASE>(0, base.to_bits());
-        self.set_whole::<EXPONENT>(BASE, exponent as u64);
-    }
-
-    /// The number in the `N` bytes from `place` on, lowest first.
-    fn whole<const N: usize>(&self, place: usize) -> u64 {
-        let mut whole = [0; 8];
-        whole[..N].copy_from_slice(&self.bytes[place..place + N]);
-        u64::from_le_bytes(whole)
-    }
-
-    fn set_whole<const N: usize>(&mut self, place: usize, whole: u64) {
-        self.bytes[place..place + N].copy_from_slice(&whole.to_le_bytes()[..N]);
+        self.hours.iter().zip((0..).step_by(8)).map(count).sum()
     }
 
     /// Whether these bytes say what can be read: all hours there, each with an observation and finite.
     fn is_sound(&self) -> bool {
-        let places = HEAD + HOUR * (0..HOURS).filter(|&hour| self.has(hour)).count();
+        let hours = (0..HOURS).filter(|&hour| self.has(hour)).count();
         let finite = |it: Moments| it.count > 0 && it.mean.is_finite() && it.m2.is_finite();
-        self.bytes.is_empty()
-            || self.bytes.len() == places
-                && self.base().is_finite()
-                && (EXPONENT_MIN..=EXPONENT_MAX).contains(&self.exponent())
-                && (HEAD..places).step_by(HOUR).all(|place| finite(self.read(place)))
+        let sound = |row: Row| Frame::holds(row) && finite(self.frame.moments(row));
+        self.frame.is_sound()
+            && self.rows.is_sound()
+            && self.rows.len() == hours
+            && self.rows.iter().all(sound)
     }
 }
 
-/// A unit is a power of two whose square, times that of any mean, is a float.
-const EXPONENT_MAX: i16 = 400;
-const EXPONENT_MIN: i16 = -400;
-
-/// Two to the power of `exponent`, which is within the limits of units.
-fn unit(exponent: i16) -> f64 {
-    f64::from_bits(((1023 + i64::from(exponent)) as u64) << 52)
-}
-
-/// The exponent of the power of two at or below a positive `value`.
-fn exponent_of(value: f64) -> i16 {
-    (value.to_bits() >> 52) as i16 - 1023
-}
-
-/// The first unit: means within eight deviations are in reach of it, and as exact as that allows.
-fn first_exponent(mean: f64, spread: f64) -> i16 {
-    let scale = if spread > 0.0 { spread } else { mean.abs() };
-    (exponent_of(scale).saturating_add(4 - 47)).clamp(EXPONENT_MIN, EXPONENT_MAX)
-}
-
-impl Serialize for Week {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        self.bytes.serialize(to)
-    }
+/// No more than [`COUNT_MAX`] observations, that weigh as much less.
+fn faded(moments: Moments) -> Moments {
+    let count = moments.count.min(COUNT_MAX);
+    Moments { count, m2: moments.m2 * (f64::from(count) / f64::from(moments.count)), ..moments }
 }
 
 impl<'de> Deserialize<'de> for Week {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let week = Self { bytes: Vec::deserialize(from)? };
+        let (frame, hours, rows) = Deserialize::deserialize(from)?;
+        let week = Self { frame, hours, rows };
         week.is_sound().then_some(week).ok_or_else(|| serde::de::Error::custom("a week contradicts itself"))
     }
 }
@@ -257,6 +160,9 @@ mod tests {
         week.set(4, moments(2, f64::MAX, 1.0), 1.0);
         assert_eq!(week.get(3), Some(moments(2, 1.0, 1.0)));
         assert_eq!(week.get(4), None);
+        let mut week = Week::default();
+        week.set(5, moments(1, -1e30, 0.0), 0.0); // No grid has so distant a line.
+        assert_eq!(week.get(5), Some(moments(1, -1e30, 0.0)));
     }
 
     #[test]
@@ -276,27 +182,74 @@ mod tests {
         for hour in 0..HOURS {
             assert_eq!(week.get(hour), Some(moments(1 + hour as u32, hour as f64, 0.0)));
         }
-        assert_eq!(week.heap_bytes(), 31 + 13 * HOURS);
+    }
+
+    /// So many weeks of `count` values an hour, which `value` makes of the hour and of noise below 1000.
+    fn taught(weeks: usize, count: usize, value: impl Fn(usize, f64) -> f64) -> (Week, Vec<Moments>) {
+        let (mut week, mut state) = (Week::default(), 1_u64);
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as f64 % 1000.0
+        };
+        let mut all = vec![Moments::default(); HOURS];
+        for hour in (0..HOURS * weeks).map(|hour| hour % HOURS) {
+            let mut moments = week.get(hour).unwrap_or_default();
+            for _ in 0..count {
+                let value = value(hour, noise());
+                moments.learn(value);
+                all[hour].learn(value);
+            }
+            week.set(hour, moments, 300.0);
+        }
+        (week, all)
+    }
+
+    #[test]
+    fn hours_on_a_grid_come_out_as_they_went_in_and_take_little() {
+        let check = |weeks, count, per_one: f64, most: usize| {
+            let daily = |hour: usize| 10_000.0 * (hour as f64 * std::f64::consts::TAU / 24.0).sin().round();
+            let (week, hours) =
+                taught(weeks, count, |hour, noise| (20_000.0 + daily(hour) + noise) / per_one);
+            assert!(week.heap_bytes() <= most, "{} bytes for {per_one}", week.heap_bytes());
+            for (hour, moments) in hours.into_iter().enumerate() {
+                let found = week.get(hour).unwrap();
+                assert!(
+                    (found.mean - moments.mean).abs() <= 1e-13 * moments.mean.abs(),
+                    "{found:?} {moments:?}"
+                );
+                assert!((found.m2 - moments.m2).abs() <= 1.2e-10 * moments.m2, "{found:?} {moments:?}");
+            }
+        };
+        check(1, 60, 1.0, 1000);
+        check(1, 60, 100.0, 1000);
+        check(1, 240, 15.0, 1200);
+        check(52, 240, 100.0, 1500);
+        check(1, 60, 1.0 / 4096.0, 1200);
+    }
+
+    #[test]
+    fn hours_off_any_grid_take_more() {
+        let (week, _) = taught(2, 60, |hour, noise| (hour as f64).sqrt() + noise.sqrt());
+        assert!((1500..1950).contains(&week.heap_bytes()), "{}", week.heap_bytes());
     }
 
     #[test]
     fn only_a_week_that_can_be_read_is_read_back() {
         let mut week = Week::default();
         week.set(3, moments(2, 1.0, 1.0), 1.0);
-        let check = |change: fn(&mut Vec<u8>), fits: bool| {
-            let mut bytes = week.bytes.clone();
-            change(&mut bytes);
-            let read = postcard::from_bytes::<Week>(&postcard::to_allocvec(&bytes).unwrap());
-            assert_eq!(read.is_ok(), fits, "{bytes:?}");
+        let check = |change: fn(&mut Week), fits: bool| {
+            let mut week = week.clone();
+            change(&mut week);
+            let read = postcard::from_bytes::<Week>(&postcard::to_allocvec(&week).unwrap());
+            assert_eq!(read.is_ok(), fits, "{week:?}");
         };
         check(|_| {}, true);
-        check(Vec::clear, true);
-        check(|bytes| bytes.truncate(30), false);
-        check(|bytes| bytes.push(0), false);
-        check(|bytes| bytes[BASE + EXPONENT] |= 2, false); // An hour too many.
-        check(|bytes| bytes[BASE - 1] = 0x7f, false); // An infinite base.
-        check(|bytes| bytes[..BASE].copy_from_slice(&f64::NAN.to_le_bytes()), false);
-        check(|bytes| bytes[BASE + 1] = 0x7f, false); // No unit is so large.
-        check(|bytes| bytes[HEAD + MEAN + SQUARES..].fill(0), false); // No observation.
+        check(|week| *week = Week::default(), true);
+        check(|week| week.rows = Rows::default(), false);
+        check(|week| week.hours[0] |= 2, false); // An hour too many.
+        check(|week| week.frame.offset = f64::INFINITY, false);
+        check(|week| week.frame.offset = f64::NAN, false);
+        check(|week| week.rows.pack(&[[0, 2, 2]]), false); // No observation.
+        check(|week| week.rows.pack(&[[2, 2, -1]]), false); // No spread is below 0.
     }
 }

@@ -75,7 +75,7 @@ impl Table {
 
     /// Series that match no monitor, ascending.
     pub(in crate::engine) fn ignored(&self) -> Vec<SeriesHash> {
-        let mut ignored: Vec<_> = self.ignored.iter().copied().collect();
+        let mut ignored: Vec<_> = self.ignored.iter().collect();
         ignored.sort_unstable();
         ignored
     }
@@ -132,7 +132,7 @@ impl Rebuild {
         if table.find(hash).is_some() {
             return Err(Misplaced::Twice);
         }
-        table.slots.resize_with(slot as usize + 1, || None);
+        table.grow(slot as usize + 1);
         table.place(slot, hash, (labels, Way::of(labels)), known);
         Ok(())
     }
@@ -141,7 +141,7 @@ impl Rebuild {
     pub(in crate::engine) fn finish(mut self) -> Result<Table, Misplaced> {
         let table = &mut self.table;
         let count = table.slots.len() + table.free.len() - self.gaps;
-        table.slots.resize_with(count, || None);
+        table.grow(count);
         let mut free = table.free.clone();
         free.sort_unstable();
         free.dedup();
@@ -161,10 +161,11 @@ impl Rebuild {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::signal::Signals;
     use crate::series::MetricKind;
 
     fn put(rebuild: &mut Rebuild, slot: u32, number: u8) -> Result<(), Misplaced> {
-        let known = Known::new(0, 0, MetricKind::Unknown, Box::default());
+        let known = Known::new(0, 0, MetricKind::Unknown, Signals::default());
         rebuild.put(slot, LabelRun::from_canonical(&[number]), known)
     }
 
