@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use promantis::cli::workload::label_runs;
+use promantis::engine::derive::Derived;
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Engine, Shard};
 use promantis::series::{Batch, LabelRun, MetricKind, Sample};
@@ -52,7 +53,7 @@ const KINDS: [Kind; 3] = [
 struct Nobody;
 
 impl Sink for Nobody {
-    fn derived(&mut self, _labels: &[&[u8]], _sample: Sample) {}
+    fn derived(&mut self, _derived: &Derived<'_>) {}
 
     fn judged(&mut self, _judgement: &Judgement<'_>) {}
 

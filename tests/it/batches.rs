@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use promantis::engine::monitor::Plan;
+use promantis::engine::derive::Derived;
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Counts, Engine, Shard};
 use promantis::series::{Batch, LabelRun, LabelRunBuf, MetricKind, Sample, stale_marker};
@@ -36,11 +37,11 @@ monitors:
 
 /// Labels, timestamp and bits of what was derived.
 #[derive(Default)]
-struct Derived(Vec<(Vec<u8>, i64, u64)>);
+struct Written(Vec<(Box<[u8]>, i64, u64)>);
 
-impl Sink for Derived {
-    fn derived(&mut self, labels: &[&[u8]], sample: Sample) {
-        self.0.push((labels.concat(), sample.timestamp, sample.value.to_bits()));
+impl Sink for Written {
+    fn derived(&mut self, derived: &Derived<'_>) {
+        self.0.extend(derived.series().map(|(run, it)| (run, it.timestamp, it.value.to_bits())));
     }
 
     fn judged(&mut self, _judgement: &Judgement<'_>) {}
@@ -73,7 +74,7 @@ fn derived(rounds: &[Round], cuts: &[usize], by_series: bool) -> (Derived, Count
         LazyLock::new(|| promantis::config::parse(CONFIG).expect("the configuration is valid").plan);
     let runs = SERIES.map(|labels| labels.into_iter().collect::<LabelRunBuf>().encode());
     let mut engine = Engine::new(Shard { index: 0, count: 1 }, Arc::clone(&PLAN));
-    let (mut derived, mut counts) = (Derived::default(), Counts::default());
+    let (mut derived, mut counts) = (Written::default(), Counts::default());
     let (mut rest, mut time) = (rounds, ARRIVAL_MS);
     for &cut in cuts.iter().cycle() {
         let (now, later) = rest.split_at(cut.min(rest.len()));
