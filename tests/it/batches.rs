@@ -69,7 +69,7 @@ fn rounds() -> impl Strategy<Value = Vec<Round>> {
 
 /// Gives an engine `rounds` in requests of as many rounds as `cuts` says, again and again; each has the samples of a
 /// round, or of a series, next to each other.
-fn derived(rounds: &[Round], cuts: &[usize], by_series: bool) -> (Derived, Counts) {
+fn derived(rounds: &[Round], cuts: &[usize], by_series: bool) -> (Written, Counts) {
     static PLAN: LazyLock<Arc<Plan>> =
         LazyLock::new(|| promantis::config::parse(CONFIG).expect("the configuration is valid").plan);
     let runs = SERIES.map(|labels| labels.into_iter().collect::<LabelRunBuf>().encode());
