@@ -230,7 +230,11 @@ impl Engine {
     ) {
         let slot = match self.slot_of(series, arrival, sink, counts) {
             Ok(slot) => slot,
-            Err(skip) => return counts.skip(skip, series.samples.len() as u64),
+            Err(Some(skip)) => return counts.skip(skip, series.samples.len() as u64),
+            Err(None) => {
+                let reasons = series.samples.iter().filter_map(|&sample| admit(sample, None).err());
+                return reasons.for_each(|reason| counts.skip(reason, 1));
+            }
         };
         let entry = self.table.get(slot).expect("a slot that was found is taken");
         let origin = entry.way.origin(series.labels);
@@ -263,33 +267,35 @@ impl Engine {
         }
     }
 
-    /// Finds the slot of a series, selecting and admitting it where it is new.
+    /// Finds the slot of a series, selecting and admitting it where it is new. Says why there is none, unless it is
+    /// because of each sample.
     fn slot_of(
         &mut self,
         series: &Series<'_>,
         arrival: i64,
         sink: &mut impl Sink,
         counts: &mut Counts,
-    ) -> Result<u32, Skip> {
+    ) -> Result<u32, Option<Skip>> {
         if let Some(slot) = self.table.find(series.hash) {
-            return self.select_again(slot, series, sink, counts).map(|()| slot);
+            self.select_again(slot, series, sink, counts)?;
+            return Ok(slot);
         }
         if self.table.is_ignored(series.hash) {
-            return Err(Skip::Unmonitored);
+            return Err(Some(Skip::Unmonitored));
         }
         let name = series.labels.metric_name().unwrap_or_default();
         if name.starts_with(PREFIX) {
-            return Err(Skip::OwnSeries);
+            return Err(Some(Skip::OwnSeries));
         }
-        if let Some(unfit) = unfit(series) {
-            return Err(unfit);
+        if series.samples.iter().all(|&sample| admit(sample, None).is_err()) {
+            return Err(None);
         }
         let kind = self.kind_of(name, series.kind);
         let monitors = self.plan.monitors.iter().enumerate();
         let mut selected = monitors.filter(|(_, monitor)| monitor.select.matches(series.labels)).peekable();
         if selected.peek().is_none() {
             self.table.ignore(series.hash);
-            return Err(Skip::Unmonitored);
+            return Err(Some(Skip::Unmonitored));
         }
         self.table.may_admit(arrival)?;
         let way = Way::of(series.labels);
@@ -355,12 +361,6 @@ impl Engine {
     fn kind_of(&self, name: &str, said: MetricKind) -> MetricKind {
         if said == MetricKind::Unknown { self.families.kind_of(name) } else { said }
     }
-}
-
-/// Why none of a new series' samples can be judged, said by the first of them: such a series takes no slot.
-fn unfit(series: &Series<'_>) -> Option<Skip> {
-    let refused = series.samples.iter().map(|&sample| admit(sample, None).err());
-    refused.reduce(|first, next| first.and(next).and(first)).flatten()
 }
 
 fn draw(index: usize, monitor: &Monitor, origin: Origin<'_>, kind: MetricKind) -> Signal {

@@ -248,7 +248,7 @@ fn scrape_a_fault(more: &[&str]) -> Output {
     std::fs::write(&config, monitor).expect("a file");
     let (url, config) = (format!("http://{addr}/metrics"), config.display().to_string());
     let arguments = [url.as_str(), "--interval", "15ms", "--count", "60", "--config", &config];
-    promantis(&[&arguments[..], more].concat()).output().expect("the command runs")
+    promantis(&[&arguments[..], more].concat()).current_dir(folder.path()).output().expect("the command runs")
 }
 
 #[test]
