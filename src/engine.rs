@@ -34,6 +34,7 @@ use crate::series::{Batch, MetricKind, Series};
 use derive::{Origin, PREFIX, Scratch, Way};
 use families::Families;
 use monitor::{Monitor, Plan};
+use prefetch::{Ahead, prefetch};
 use replicas::Replicas;
 use signal::Signal;
 use sink::Sink;
@@ -106,10 +107,10 @@ impl Engine {
         let mut counts = Counts::default();
         self.learn_families(batch);
         let elected = self.replicas.elect(batch.sources(), arrival);
-        for series in batch.iter() {
-            if series.hash.shard(self.shard.count) != self.shard.index {
-                continue;
-            }
+        let shard = self.shard;
+        let own = batch.iter().filter(|series| series.hash.shard(shard.count) == shard.index);
+        // Another thread has written the labels.
+        for series in Ahead::new(own, |series| prefetch(series.labels.as_bytes())) {
             if elected.has(series.source) {
                 self.ingest_series(&series, arrival, sink, &mut counts);
             } else {

@@ -17,6 +17,36 @@ pub(super) fn prefetch<T: ?Sized>(wanted: &T) {
     fetch(start.wrapping_add(size.saturating_sub(1)));
 }
 
+/// Items before their turn for which memory is asked.
+const STEPS: usize = 2;
+
+/// Yields what another iterator does, and has asked for what each needs while those before it had their turn.
+pub(super) struct Ahead<I: Iterator, F> {
+    items: I,
+    ask: F,
+    waiting: [Option<I::Item>; STEPS],
+    turn: usize,
+}
+
+impl<I: Iterator, F: Fn(&I::Item)> Ahead<I, F> {
+    /// Goes through `items`, which `ask` asks for what they need.
+    pub(super) fn new(mut items: I, ask: F) -> Self {
+        let waiting = std::array::from_fn(|_| items.next().inspect(&ask));
+        Self { items, ask, waiting, turn: 0 }
+    }
+}
+
+impl<I: Iterator, F: Fn(&I::Item)> Iterator for Ahead<I, F> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        let next = self.items.next().inspect(&self.ask);
+        let item = std::mem::replace(&mut self.waiting[self.turn], next);
+        self.turn = (self.turn + 1) % STEPS;
+        item
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[expect(
     unsafe_code,
@@ -44,5 +74,19 @@ mod tests {
         prefetch("");
         prefetch(&());
         assert!(wanted.iter().copied().eq(0..200));
+    }
+
+    #[test]
+    fn items_come_in_order_and_each_is_asked_for_once_before_its_turn() {
+        for count in 0..6 {
+            let asked = std::cell::Cell::new(0);
+            let ask = |item: &usize| assert_eq!(asked.replace(asked.get() + 1), *item);
+            let mut ahead = Ahead::new(0..count, ask);
+            for item in 0..count {
+                assert_eq!(ahead.next(), Some(item));
+                assert_eq!(asked.get(), count.min(item + 1 + STEPS));
+            }
+            assert_eq!((ahead.next(), ahead.next()), (None, None));
+        }
     }
 }

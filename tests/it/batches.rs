@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use promantis::engine::monitor::Plan;
 use promantis::engine::derive::Derived;
+use promantis::engine::monitor::Plan;
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Counts, Engine, Shard};
 use promantis::series::{Batch, LabelRun, LabelRunBuf, MetricKind, Sample, stale_marker};

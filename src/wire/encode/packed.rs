@@ -204,9 +204,7 @@ impl PackedBuilder {
 #[inline]
 fn patch(elements: &mut Elements, part: &[u8], known: &mut [u8], from: usize) {
     let (mut written, mut at) = (0, 0);
-    let (new, rest) = part.as_chunks::<16>();
-    let (old, old_rest) = known.as_chunks_mut::<16>();
-    for (new, old) in new.iter().zip(old) {
+    for (new, old) in part.as_chunks::<16>().0.iter().zip(known.as_chunks_mut::<16>().0) {
         let difference = u128::from_le_bytes(*new) ^ u128::from_le_bytes(*old);
         if difference != 0 {
             *old = *new;
@@ -214,13 +212,24 @@ fn patch(elements: &mut Elements, part: &[u8], known: &mut [u8], from: usize) {
         }
         at += 16;
     }
-    let difference = rest.iter().zip(&*old_rest).rev();
-    let difference = difference.fold(0, |all, (new, old)| all << 8 | u128::from(new ^ old));
+    let difference = last_difference(part, known, part.len() - at);
     if difference != 0 {
-        old_rest.copy_from_slice(rest);
+        known[at..].copy_from_slice(&part[at..]);
         written = write(elements, (part, from), (written, at), difference);
     }
     again(elements, &part[written..], from + written);
+}
+
+/// How the last bytes differ, fewer than sixteen.
+#[inline]
+fn last_difference(new: &[u8], old: &[u8], count: usize) -> u128 {
+    if let (Some(new), Some(old)) = (new.last_chunk::<16>(), old.last_chunk::<16>())
+        && count > 0
+    {
+        return (u128::from_le_bytes(*new) ^ u128::from_le_bytes(*old)) >> (8 * (16 - count));
+    }
+    let last = new.iter().zip(old).rev().take(count);
+    last.fold(0, |all, (new, old)| all << 8 | u128::from(new ^ old))
 }
 
 /// Writes what is equal between `written` and `at`, then what differs from there on; returns where that ends.

@@ -112,14 +112,30 @@ impl Elements {
     fn write_copy(&mut self) {
         let (offset, mut length) = std::mem::take(&mut self.copy);
         let [low, high] = (offset as u16).to_le_bytes();
-        let whole = [((COPY_MAX - 1) << 2) as u8 | FAR_TAG, low, high];
-        // Eight at once, of which some may be too many, are fewer steps than one by one.
-        let [a, b, c] = whole;
-        let eight = [a, b, c, a, b, c, a, b, c, a, b, c, a, b, c, a, b, c, a, b, c, a, b, c];
+        let whole = u128::from_le_bytes([
+            ((COPY_MAX - 1) << 2) as u8 | FAR_TAG,
+            low,
+            high,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ]);
+        // Five at once, of which some may be too many, are fewer steps than one by one.
+        let five = (whole | whole << 24 | whole << 48 | whole << 72 | whole << 96).to_le_bytes();
         while length > COPY_MAX {
-            let count = ((length - 1) / COPY_MAX).min(8);
+            let count = ((length - 1) / COPY_MAX).min(5);
             let end = self.out.len() + 3 * count;
-            self.out.extend_from_slice(&eight);
+            self.out.extend_from_slice(&five);
             self.out.truncate(end);
             length -= count * COPY_MAX;
         }
