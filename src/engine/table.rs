@@ -26,7 +26,7 @@ pub(super) use labels::Reader;
 use labels::{Labels, Place};
 pub(super) use rebuild::{Misplaced, Pace, Rebuild};
 
-/// One monitored series, in 224 bytes, among them its signal where it has one.
+/// One monitored series, in 216 bytes, among them its signal where it has one.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) hash: SeriesHash,
@@ -90,7 +90,7 @@ const SIGNALS_AHEAD: usize = 5;
 const STATES_AHEAD: usize = 3;
 
 /// Slots grow by this part of themselves, and not by as many again.
-const GROWTH: usize = 32;
+const GROWTH: usize = 64;
 
 /// For how many seconds of admissions tokens are saved up.
 const BURST_SECONDS: f64 = 60.0;

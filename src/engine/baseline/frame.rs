@@ -54,11 +54,8 @@ impl Frame {
         let squares = squares_of(squares) - self.lost(count, mean);
         let weight = if self.on_grid { count } else { 1 };
         let lines = (i128::from(self.origin) * i128::from(weight) + i128::from(mean)) as f64;
-        Moments {
-            count: count as u32,
-            mean: self.offset + lines / (self.per_one * weight as f64),
-            m2: (squares / self.fine() / self.per_one / self.per_one).clamp(0.0, f64::MAX),
-        }
+        let m2 = (squares / self.fine() / self.per_one / self.per_one).clamp(0.0, f64::MAX);
+        Moments::of(count as u32, self.offset + lines / (self.per_one * weight as f64), m2)
     }
 
     /// The numbers for an hour; `None` where it is not on the grid, or out of reach.

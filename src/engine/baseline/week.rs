@@ -105,7 +105,7 @@ impl Week {
 /// No more than [`COUNT_MAX`] observations, that weigh as much less.
 fn faded(moments: Moments) -> Moments {
     let count = moments.count.min(COUNT_MAX);
-    Moments { count, m2: moments.m2 * (f64::from(count) / f64::from(moments.count)), ..moments }
+    Moments::of(count, moments.mean, moments.m2 * (f64::from(count) / f64::from(moments.count)))
 }
 
 impl<'de> Deserialize<'de> for Week {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     fn moments(count: u32, mean: f64, m2: f64) -> Moments {
-        Moments { count, mean, m2 }
+        Moments::of(count, mean, m2)
     }
 
     #[test]

@@ -26,6 +26,15 @@ pub struct Moments {
     pub mean: f64,
     /// Sum of the squares of their distances from the mean.
     pub m2: f64,
+    here: Here,
+}
+
+/// One byte that has one value, where there would be padding: so an `Option` of moments takes no more than moments.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+#[repr(u8)]
+enum Here {
+    #[default]
+    Here = 1,
 }
 
 impl From<Moments> for (u32, f64, f64) {
@@ -39,11 +48,16 @@ impl TryFrom<(u32, f64, f64)> for Moments {
 
     fn try_from((count, mean, m2): (u32, f64, f64)) -> Result<Self, Self::Error> {
         let finite = mean.is_finite() && m2.is_finite();
-        finite.then_some(Self { count, mean, m2 }).ok_or("moments are not finite")
+        finite.then_some(Self::of(count, mean, m2)).ok_or("moments are not finite")
     }
 }
 
 impl Moments {
+    /// Those of `count` observations. `mean` and `m2` are finite.
+    pub fn of(count: u32, mean: f64, m2: f64) -> Self {
+        Self { count, mean, m2, here: Here::Here }
+    }
+
     /// Takes a finite `value` into account.
     ///
     /// Two kinds of values change nothing: those so large that a square overflows (beyond about 1e154),
@@ -55,7 +69,7 @@ impl Moments {
         let mean = self.mean + distance / f64::from(count);
         let m2 = self.m2 + distance * (value - mean);
         if mean.is_finite() && m2.is_finite() {
-            *self = Self { count, mean, m2 };
+            *self = Self::of(count, mean, m2);
         }
     }
 
@@ -104,6 +118,11 @@ mod tests {
     }
 
     #[test]
+    fn moments_that_may_be_missing_take_no_more_room() {
+        assert_eq!((size_of::<Moments>(), size_of::<Option<Moments>>()), (24, 24));
+    }
+
+    #[test]
     fn rounding_noise_is_no_spread() {
         assert_eq!(spread(0.0, 0.0), None);
         assert_eq!(spread(f64::NAN, 1.0), None);
@@ -131,8 +150,8 @@ mod tests {
 
     #[test]
     fn learning_ends_where_the_count_does() {
-        let mut moments = Moments { count: u32::MAX, mean: 1.0, m2: 1.0 };
+        let mut moments = Moments::of(u32::MAX, 1.0, 1.0);
         moments.learn(9.0);
-        assert_eq!(moments, Moments { count: u32::MAX, mean: 1.0, m2: 1.0 });
+        assert_eq!(moments, Moments::of(u32::MAX, 1.0, 1.0));
     }
 }
