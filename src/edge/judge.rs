@@ -18,6 +18,10 @@ use crate::engine::{Counts, Engine, Shard};
 use crate::wire::encode::PackedBuilder;
 use guard::TimeGuard;
 
+/// Bytes of a derived request before compression: a group of samples past so many ends it. Receivers refuse what is much
+/// larger.
+pub const REQUEST_BYTES_MAX: usize = 8 << 20;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Judge {
@@ -203,7 +207,7 @@ impl<O: Onlooker, P: FnMut(u32, Outgoing)> Sink for Egress<'_, O, P> {
             self.builder.push((before, after), fitting, timestamp);
             self.oldest = self.oldest.min(timestamp);
             self.newest = self.newest.max(timestamp);
-            if self.builder.samples() >= self.samples_max {
+            if self.builder.samples() >= self.samples_max || self.builder.bytes() >= REQUEST_BYTES_MAX {
                 self.flush();
             }
             outputs = rest;

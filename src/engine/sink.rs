@@ -33,7 +33,7 @@ pub struct Judgement<'a> {
     pub decided: Option<Decided>,
     /// What each method said.
     pub votes: &'a Votes,
-    /// How many observations came before it, up to 2³².
+    /// How many observations came before it, up to 2³⁰ − 1.
     pub observations: u32,
     /// The line that forecasts are read from, where the monitor asks for them and enough is known.
     pub line: Option<Line>,

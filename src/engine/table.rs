@@ -29,10 +29,17 @@ pub(super) use rebuild::{Misplaced, Pace, Rebuild};
 /// One monitored series, in 216 bytes, among them its signal where it has one.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) hash: SeriesHash,
+    /// As bytes, which need not stand at a multiple of sixteen.
+    hash: [u8; 16],
     labels: Place,
     pub(super) way: Way,
     pub(super) known: Known,
+}
+
+impl Entry {
+    fn hash(&self) -> SeriesHash {
+        self.hash.into()
+    }
 }
 
 /// What is known of a series beside its labels.
@@ -216,7 +223,7 @@ impl Table {
 
     /// Fills an empty slot.
     fn place(&mut self, slot: u32, hash: SeriesHash, (labels, way): (LabelRun<'_>, Way), known: Known) {
-        let entry = Entry { hash, labels: self.labels.keep(labels), way, known };
+        let entry = Entry { hash: hash.into(), labels: self.labels.keep(labels), way, known };
         self.slots[slot as usize] = Some(entry);
         let slots = &self.slots;
         self.index.insert_unique(hash.low(), slot, |&slot| hash_at(slots, slot).map_or(0, SeriesHash::low));
@@ -225,7 +232,7 @@ impl Table {
     /// Takes a series out of its slot.
     pub(super) fn remove(&mut self, slot: u32) {
         let Some(entry) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return };
-        if let Ok(found) = self.index.find_entry(entry.hash.low(), |&other| other == slot) {
+        if let Ok(found) = self.index.find_entry(entry.hash().low(), |&other| other == slot) {
             found.remove();
         }
         self.free.push(slot);
@@ -286,7 +293,7 @@ impl Table {
 }
 
 fn hash_at(slots: &[Option<Entry>], slot: u32) -> Option<SeriesHash> {
-    slots.get(slot as usize)?.as_ref().map(|entry| entry.hash)
+    slots.get(slot as usize)?.as_ref().map(Entry::hash)
 }
 
 impl Admission {
@@ -347,6 +354,11 @@ mod tests {
             assert_eq!(table.find(series(number).0), slot);
             slot.inspect(|&slot| assert_eq!(labels(&mut table, slot), format!("m{number}")));
         }
+    }
+
+    #[test]
+    fn a_slot_is_as_large_as_stated() {
+        assert_eq!(size_of::<Option<Entry>>(), 216);
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub(super) async fn read(
                     return Err(Unread::NoMemory { max: budget_max });
                 }
                 if came_at_once {
-                    // As most do: it stays in the buffer that it was read into.
+                    // As small ones do: it stays in the buffer that it was read into.
                     return Ok(data);
                 }
                 bytes.reserve_exact(room - bytes.len());

@@ -39,7 +39,7 @@ pub enum WhenFull {
 }
 
 impl TargetSpec {
-    /// A target with every default: 30 s, 55 minutes, 2,000 samples, 30 ms to 5 s, no headers, the oldest
+    /// A target with every default: 30 s, 55 minutes, 10,000 samples, 30 ms to 5 s, no headers, the oldest
     /// dropped when full.
     pub fn new(url: Uri, name: impl Into<String>) -> Self {
         Self {

@@ -16,7 +16,7 @@ const NOISE: f64 = 1e-12;
 
 /// Count, mean and sum of squared distances from the mean.
 ///
-/// Invariant: mean and squares are finite, also when read back from bytes.
+/// Invariant: mean and squares are finite, and squares not negative, also when read back from bytes.
 #[derive(Clone, Copy, PartialEq, Default, Debug, Serialize, Deserialize)]
 #[serde(try_from = "(u32, f64, f64)", into = "(u32, f64, f64)")]
 pub struct Moments {
@@ -47,8 +47,8 @@ impl TryFrom<(u32, f64, f64)> for Moments {
     type Error = &'static str;
 
     fn try_from((count, mean, m2): (u32, f64, f64)) -> Result<Self, Self::Error> {
-        let finite = mean.is_finite() && m2.is_finite();
-        finite.then_some(Self::of(count, mean, m2)).ok_or("moments are not finite")
+        let known = mean.is_finite() && m2.is_finite() && m2 >= 0.0;
+        known.then_some(Self::of(count, mean, m2)).ok_or("moments are not finite, or squares negative")
     }
 }
 
@@ -120,6 +120,17 @@ mod tests {
     #[test]
     fn moments_that_may_be_missing_take_no_more_room() {
         assert_eq!((size_of::<Moments>(), size_of::<Option<Moments>>()), (24, 24));
+    }
+
+    #[test]
+    fn moments_that_no_values_have_are_not_read_back() {
+        let check = |mean: f64, m2: f64, fits: bool| {
+            assert_eq!(Moments::try_from((3, mean, m2)).is_ok(), fits, "{mean} {m2}");
+        };
+        check(-1.0, 0.0, true);
+        check(1.0, -1e-50, false);
+        check(1.0, f64::NAN, false);
+        check(f64::INFINITY, 1.0, false);
     }
 
     #[test]

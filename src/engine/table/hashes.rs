@@ -1,4 +1,4 @@
-//! A set of hashes in 18 to 22 bytes each, whatever their number.
+//! A set of hashes in 18 to 22 bytes each, where there are thousands; no more than 32 KiB where there are few.
 //!
 //! Open addressing with linear probing, in which the hashes stand in ascending order (O. Amble, D. E. Knuth, "Ordered hash
 //! tables", The Computer Journal 17(2), 1974): so a search ends at the first that is greater, tables can be nearly full,

@@ -85,7 +85,7 @@ impl Table {
         let mut reader = Reader::default();
         for entry in self.slots.into_iter().flatten() {
             let labels = self.labels.read(entry.labels, &mut reader);
-            take(entry.hash, (labels, entry.way), entry.known);
+            take(entry.hash(), (labels, entry.way), entry.known);
         }
     }
 }
