@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, LazyLock};
 
-use promantis::engine::derive::Derived;
 use promantis::engine::monitor::Plan;
-use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Counts, Engine, Shard};
 use promantis::series::{Batch, LabelRun, LabelRunBuf, MetricKind, Sample, stale_marker};
 use proptest::prelude::*;
+
+use crate::support::written::Written;
 
 const ARRIVAL_MS: i64 = 1_767_571_200_000;
 const STEP_MS: i64 = 15_000;
@@ -34,20 +34,6 @@ monitors:
     detectors: [mad]
     forecast: {horizons: [10m], upper: 200}
 ";
-
-/// Labels, timestamp and bits of what was derived.
-#[derive(Default)]
-struct Written(Vec<(Box<[u8]>, i64, u64)>);
-
-impl Sink for Written {
-    fn derived(&mut self, derived: &Derived<'_>) {
-        self.0.extend(derived.series().map(|(run, it)| (run, it.timestamp, it.value.to_bits())));
-    }
-
-    fn judged(&mut self, _judgement: &Judgement<'_>) {}
-
-    fn ended(&mut self, _signal: u64, _timestamp: i64) {}
-}
 
 /// One value of each series.
 type Round = [f64; SERIES.len()];

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use promantis::engine::derive::Derived;
-use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::transform::Skip;
 use promantis::engine::{Counts, Engine, Shard};
 use promantis::series::{Batch, SeriesHash};
@@ -12,6 +10,7 @@ use promantis::wire::prompb::v1;
 use prost::Message;
 
 use crate::support::client::V2Body;
+use crate::support::written::Written;
 
 const BOTH: [Protocol; 2] = [Protocol::V1, Protocol::V2];
 const SHARDS: usize = 2;
@@ -60,20 +59,6 @@ fn senders(batch: &Batch) -> String {
     };
     let each = batch.iter().map(|series| series.source.map_or("-".to_owned(), words));
     each.collect::<Vec<_>>().join(" ")
-}
-
-/// Takes every byte down.
-#[derive(Default, PartialEq, Debug)]
-struct Written(Vec<(Box<[u8]>, i64, u64)>);
-
-impl Sink for Written {
-    fn derived(&mut self, derived: &Derived<'_>) {
-        self.0.extend(derived.series().map(|(run, it)| (run, it.timestamp, it.value.to_bits())));
-    }
-
-    fn judged(&mut self, _: &Judgement<'_>) {}
-
-    fn ended(&mut self, _: u64, _: i64) {}
 }
 
 /// All shards, and what they wrote.

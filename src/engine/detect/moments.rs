@@ -53,7 +53,7 @@ impl TryFrom<(u32, f64, f64)> for Moments {
 }
 
 impl Moments {
-    /// Those of `count` observations. `mean` and `m2` are finite.
+    /// Those of `count` observations. `mean` and `m2` are finite, `m2` is not negative.
     pub fn of(count: u32, mean: f64, m2: f64) -> Self {
         Self { count, mean, m2, here: Here::Here }
     }

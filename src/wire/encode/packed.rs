@@ -66,7 +66,7 @@ impl PackedBuilder {
     /// name and what stands behind it, put together, are a canonical label run; the name is a whole label.
     ///
     /// NaNs other than the stale marker become the one NaN that Prometheus uses. A group that has the shape of the one
-    /// before costs about 60 ns for two series of ten labels.
+    /// before costs about 150 ns for two series of ten labels, most of it to compare these.
     pub fn push(&mut self, labels: Parts<'_>, outputs: &[(&'static [u8], f64)], timestamp: i64) {
         if outputs.is_empty() {
             return;

@@ -11,3 +11,4 @@ pub(crate) mod stack;
 pub(crate) mod stores;
 pub(crate) mod teller;
 pub(crate) mod until;
+pub(crate) mod written;
