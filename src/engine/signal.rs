@@ -197,14 +197,14 @@ impl Signal {
     }
 }
 
-/// Outputs without labels of their own, in the order in which they are written.
-const PLAIN: [Output<'static>; 6] = [
-    Output::Score,
-    Output::Flag,
-    Output::Direction,
-    Output::Expected,
-    Output::ExpectedLower,
-    Output::ExpectedUpper,
+/// Names of the outputs without labels of their own, in the order in which they are written.
+const PLAIN: [&[u8]; 6] = [
+    Output::Score.name_label(),
+    Output::Flag.name_label(),
+    Output::Direction.name_label(),
+    Output::Expected.name_label(),
+    Output::ExpectedLower.name_label(),
+    Output::ExpectedUpper.name_label(),
 ];
 
 /// Writes the outputs of one instant.
@@ -226,11 +226,12 @@ impl<S: Sink> Writer<'_, S> {
     /// Puts those of [`PLAIN`] that are wanted.
     fn put_plain(&mut self, emit: &Emit, values: [f64; PLAIN.len()]) {
         let wanted = [emit.score, emit.flag, emit.direction, emit.expected, emit.expected, emit.expected];
-        let mut outputs = [(&[][..], 0.0); PLAIN.len()];
+        let mut outputs = [(PLAIN[0], 0.0); PLAIN.len()];
         let mut count = 0;
-        for ((output, value), _) in PLAIN.iter().zip(values).zip(wanted).filter(|(_, wanted)| *wanted) {
-            outputs[count] = (output.name_label(), value);
-            count += 1;
+        for ((name, value), wanted) in PLAIN.into_iter().zip(values).zip(wanted) {
+            // What is not wanted is overwritten, or left behind: that costs less than to ask.
+            outputs[count] = (name, value);
+            count += usize::from(wanted);
         }
         if count > 0 {
             self.labels.plain(&outputs[..count], self.timestamp, |derived| self.sink.derived(derived));

@@ -12,30 +12,35 @@ const OFFSET_MAX: usize = u16::MAX as usize;
 const COPY_MAX: usize = 64;
 
 /// Tags of copies with two bytes of offset, and with eleven bits of it.
-const FAR_TAG: u8 = 2;
-const NEAR_TAG: u8 = 1;
+const FAR_TAG: u32 = 2;
+const NEAR_TAG: u32 = 1;
 
 /// A literal of no more bytes has its length in the tag.
 const SHORT_LITERAL: usize = 60;
+
+/// Bytes of a copy of [`COPY_MAX`], five times, each three bytes after the last, leave one of sixteen.
+const FIVE: u128 = 1 | 1 << 24 | 1 << 48 | 1 << 72 | 1 << 96;
 
 /// A block that is being written. It has room from the second one on.
 ///
 /// Invariant: at most one of a literal and a copy is open, and neither is before the first element.
 #[derive(Debug)]
 pub(in crate::wire) struct Elements {
-    /// Room for the length, then elements.
+    /// Room for the length, elements, then room for more.
     out: Vec<u8>,
+    /// Where the next element goes.
+    end: usize,
     /// Bytes that are written, before compression.
     at: usize,
-    /// Where the tag of the open literal goes.
-    literal: Option<usize>,
+    /// Where the tag of the open literal goes; 0 where none is open.
+    literal: usize,
     /// Offset and length of the open copy; no length where none is open.
     copy: (usize, usize),
 }
 
 impl Default for Elements {
     fn default() -> Self {
-        Self { out: vec![0; LENGTH_BYTES_MAX], at: 0, literal: None, copy: (0, 0) }
+        Self { out: vec![0; LENGTH_BYTES_MAX], end: LENGTH_BYTES_MAX, at: 0, literal: 0, copy: (0, 0) }
     }
 }
 
@@ -52,13 +57,22 @@ impl Elements {
         if bytes.is_empty() {
             return;
         }
-        if self.literal.is_none() {
-            self.end_copy();
-            self.literal = Some(self.out.len());
-            self.out.push(0);
+        self.begin_literal();
+        let end = self.end + bytes.len();
+        if end > self.out.len() {
+            self.grow(bytes.len());
         }
-        self.out.extend_from_slice(bytes);
+        self.out[self.end..end].copy_from_slice(bytes);
+        self.end = end;
         self.at += bytes.len();
+    }
+
+    /// Writes the first `count` of `bytes`, at least one, as they are. That costs a move or two.
+    #[inline]
+    pub(in crate::wire) fn short_literal<const N: usize>(&mut self, bytes: &[u8; N], count: usize) {
+        self.begin_literal();
+        self.put(bytes, count);
+        self.at += count;
     }
 
     /// Whether what stands at `from` can be copied.
@@ -67,23 +81,22 @@ impl Elements {
         self.at - from <= OFFSET_MAX
     }
 
-    /// Whether a copy from there costs nothing, because it goes on with the one before.
+    /// Whether a copy from so far back costs nothing, because it goes on with the one before.
     #[inline]
-    pub(in crate::wire) fn goes_on(&self, from: usize) -> bool {
-        self.copy.1 > 0 && self.copy.0 == self.at - from
+    pub(in crate::wire) fn goes_on(&self, back: usize) -> bool {
+        self.copy.1 > 0 && self.copy.0 == back
     }
 
-    /// Writes once more the `length` bytes that stand at `from`, which is [in reach](Self::reaches) and before
-    /// [`Self::at`].
+    /// Writes once more the `length` bytes that stand so far back, which is [in reach](Self::reaches).
     #[inline]
-    pub(in crate::wire) fn copy(&mut self, from: usize, length: usize) {
-        debug_assert!(from < self.at || length == 0, "nothing stands at {from} yet");
-        if self.goes_on(from) {
+    pub(in crate::wire) fn copy_back(&mut self, back: usize, length: usize) {
+        debug_assert!((1..=self.at).contains(&back) || length == 0, "nothing stands {back} bytes before");
+        if self.goes_on(back) {
             self.copy.1 += length;
         } else if length > 0 {
             self.end_literal();
             self.end_copy();
-            self.copy = (self.at - from, length);
+            self.copy = (back, length);
         }
         self.at += length;
     }
@@ -96,10 +109,34 @@ impl Elements {
         crate::wire::fields::push_varint(&mut length, self.at as u64);
         let start = LENGTH_BYTES_MAX - length.len();
         self.out[start..LENGTH_BYTES_MAX].copy_from_slice(&length);
-        let block = self.out[start..].to_vec();
-        self.out.truncate(LENGTH_BYTES_MAX);
-        self.at = 0;
+        let block = self.out[start..self.end].to_vec();
+        (self.end, self.at) = (LENGTH_BYTES_MAX, 0);
         block
+    }
+
+    /// Puts `bytes` behind the elements, of which the first `count` are one.
+    #[inline]
+    fn put<const N: usize>(&mut self, bytes: &[u8; N], count: usize) {
+        if self.end + N > self.out.len() {
+            self.grow(N);
+        }
+        self.out[self.end..self.end + N].copy_from_slice(bytes);
+        self.end += count;
+    }
+
+    /// Makes room for so many bytes, and for as much as there was.
+    #[cold]
+    fn grow(&mut self, bytes: usize) {
+        self.out.resize(2 * self.out.len() + bytes, 0);
+    }
+
+    #[inline]
+    fn begin_literal(&mut self) {
+        if self.literal == 0 {
+            self.end_copy();
+            self.literal = self.end;
+            self.put(&[0], 1);
+        }
     }
 
     #[inline]
@@ -111,44 +148,31 @@ impl Elements {
 
     fn write_copy(&mut self) {
         let (offset, mut length) = std::mem::take(&mut self.copy);
-        let [low, high] = (offset as u16).to_le_bytes();
-        let whole = u128::from_le_bytes([
-            ((COPY_MAX - 1) << 2) as u8 | FAR_TAG,
-            low,
-            high,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-        ]);
-        // Five at once, of which some may be too many, are fewer steps than one by one.
-        let five = (whole | whole << 24 | whole << 48 | whole << 72 | whole << 96).to_le_bytes();
-        while length > COPY_MAX {
-            let count = ((length - 1) / COPY_MAX).min(5);
-            let end = self.out.len() + 3 * count;
-            self.out.extend_from_slice(&five);
-            self.out.truncate(end);
-            length -= count * COPY_MAX;
+        let far = |length: usize| (length as u32 - 1) << 2 | FAR_TAG | (offset as u32) << 8;
+        if length > COPY_MAX {
+            // Five at once, of which some may be too many, are fewer steps than one by one.
+            let five = (u128::from(far(COPY_MAX)) * FIVE).to_le_bytes();
+            while length > COPY_MAX {
+                let count = ((length - 1) / COPY_MAX).min(5);
+                self.put(&five, 3 * count);
+                length -= count * COPY_MAX;
+            }
         }
-        if high < 8 && (4..12).contains(&length) {
-            self.out.extend_from_slice(&[high << 5 | ((length - 4) << 2) as u8 | NEAR_TAG, low]);
+        if offset < 1 << 11 && (4..12).contains(&length) {
+            let near = (offset as u32 >> 8) << 5 | (length as u32 - 4) << 2 | NEAR_TAG;
+            self.put(&(near | (offset as u32 & 0xff) << 8).to_le_bytes(), 2);
         } else {
-            self.out.extend_from_slice(&[((length - 1) << 2) as u8 | FAR_TAG, low, high]);
+            self.put(&far(length).to_le_bytes(), 3);
         }
     }
 
+    #[inline]
     fn end_literal(&mut self) {
-        let Some(tag) = self.literal.take() else { return };
-        let last = self.out.len() - tag - 2;
+        let tag = std::mem::take(&mut self.literal);
+        if tag == 0 {
+            return;
+        }
+        let last = self.end - tag - 2;
         if last < SHORT_LITERAL {
             self.out[tag] = (last << 2) as u8;
         } else {
@@ -162,7 +186,9 @@ impl Elements {
         let bytes = (last as u32).to_le_bytes();
         let count = bytes.iter().rposition(|&byte| byte > 0).map_or(1, |index| index + 1);
         self.out[tag] = ((SHORT_LITERAL + count - 1) << 2) as u8;
-        self.out.splice(tag + 1..tag + 1, bytes[..count].iter().copied());
+        self.put(&[0; 4], count);
+        self.out.copy_within(tag + 1..self.end - count, tag + 1 + count);
+        self.out[tag + 1..tag + 1 + count].copy_from_slice(&bytes[..count]);
     }
 }
 
@@ -178,12 +204,18 @@ mod tests {
         for (index, &(back, length)) in script.iter().enumerate() {
             let from = expected.len() - back;
             if back > 0 && elements.reaches(from) {
-                elements.copy(from, length);
+                elements.copy_back(back, length);
                 (from..from + length).for_each(|at| expected.push(expected[at]));
                 continue;
             }
             let bytes: Vec<u8> = (0..length).map(|at| (at * 7 + index) as u8).collect();
-            elements.literal(&bytes);
+            match bytes.first_chunk::<16>() {
+                Some(chunk) if index % 2 == 0 => {
+                    elements.short_literal(chunk, 5);
+                    elements.literal(&bytes[5..]);
+                }
+                _ => elements.literal(&bytes),
+            }
             expected.extend(bytes);
         }
         assert_eq!(elements.at(), expected.len());
@@ -211,8 +243,9 @@ mod tests {
         let mut elements = Elements::default();
         elements.literal(&[7; 100]);
         for (from, length) in [(0, 30), (30, 1), (31, 0), (31, 33)] {
-            assert_eq!(elements.goes_on(from), from > 0);
-            elements.copy(from, length);
+            let back = elements.at() - from;
+            assert_eq!(elements.goes_on(back), from > 0);
+            elements.copy_back(back, length);
         }
         let block = elements.finish();
         assert_eq!(block.len(), 2 + 2 + 100 + 3);
