@@ -230,7 +230,7 @@ impl PackedBuilder {
     }
 
     /// Adds a group that is not like the last one: copies of what its parts begin and end with, and of names.
-    #[cold]
+    #[inline(never)]
     fn push_anew(&mut self, (before, after): Parts<'_>, outputs: &[(&'static [u8], f64)]) {
         let Self { elements, spare: new, .. } = self;
         new.at = elements.at();
@@ -286,8 +286,8 @@ impl PackedBuilder {
             }
         }
         let sample = here(elements);
-        elements.literal(&[SAMPLE_TAG, sample_bytes as u8, VALUE_TAG]);
-        elements.literal(&value.to_le_bytes());
+        elements.short_literal(&[SAMPLE_TAG, sample_bytes as u8, VALUE_TAG], SAMPLE_HEAD_BYTES);
+        elements.short_literal(&value.to_le_bytes(), VALUE_BYTES);
         let timestamp = here(elements);
         let known = new.series.first().map(|first| begin + first.timestamp);
         let same_time = old.timestamp.timestamp == time.timestamp;
@@ -345,6 +345,9 @@ fn differences(new: &[u8; CHUNK], old: &[u8; CHUNK]) -> (usize, usize) {
 /// Writes `part`, copying what it begins and ends with as what is `known` does.
 fn differ(elements: &mut Elements, part: &[u8], known: Option<(&[u8], usize)>) {
     let Some((known, from)) = known else { return elements.literal(part) };
+    if part == known {
+        return again(elements, part, from);
+    }
     let prefix = common_prefix(part, known);
     let (start, part) = part.split_at(prefix);
     let known = &known[prefix..];
@@ -372,6 +375,7 @@ fn common_suffix(one: &[u8], other: &[u8]) -> usize {
 }
 
 /// Writes `part`, which stands at `from`, by a copy where that is in reach and costs less.
+#[inline]
 fn again(elements: &mut Elements, part: &[u8], from: usize) {
     let back = elements.at() - from;
     if elements.reaches(from) && (part.len() >= COPY_MIN || elements.goes_on(back)) {
