@@ -6,12 +6,15 @@ use std::time::Duration;
 use super::reader::Place;
 use super::{monitors, remote, units};
 use crate::edge::send::spec::{TargetSpec, WhenFull};
+use crate::wire::decode::Protocol;
 
 /// Characters of a target's name. One that is made of its address may be written, too, so there is room for that.
 const NAME_CHARS_MAX: usize = 255;
 
 const WHEN_FULL: [(&str, WhenFull); 2] =
     [("drop_oldest", WhenFull::DropOldest), ("hold_back", WhenFull::HoldBack)];
+
+const PROTOCOLS: [(&str, Protocol); 2] = [("1.0", Protocol::V1), ("2.0", Protocol::V2)];
 
 /// Where derived samples and original requests go.
 pub(super) struct Targets {
@@ -50,7 +53,9 @@ fn is_unique(names: &mut Vec<(String, String)>, place: &Place<'_>, name: &str) -
 fn derived(place: &Place<'_>, spec: TargetSpec) -> TargetSpec {
     let age = place.get("max_sample_age").read(units::duration);
     let samples = place.get("max_samples_per_send").read(units::positive_count);
+    let protocol = place.get("protocol").read(|text| monitors::one_of("version", text, &PROTOCOLS));
     TargetSpec {
+        protocol,
         max_sample_age: (!age.is_zero()).then_some(age),
         max_samples_per_send: samples as usize,
         ..spec

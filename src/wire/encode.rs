@@ -4,6 +4,7 @@
 //! bytes. Requests that a receiver refuses are cut into smaller ones here, byte for byte.
 
 mod packed;
+mod upgrade;
 
 use std::ops::Range;
 
@@ -13,6 +14,7 @@ use super::fields::{Field, Fields, Value, push_varint};
 use super::prompb::v1::{MetricMetadata, WriteRequest};
 use crate::series::{Batch, LabelRun, Sample, is_stale_marker};
 pub use packed::PackedBuilder;
+pub use upgrade::upgrade;
 
 /// Tag of a series inside a request: field 1, length-delimited.
 const SERIES_TAG: u8 = 0x0a;

@@ -240,6 +240,7 @@ fn edge_values_of_a_target_are_met() {
     check("remote_write", "when_full", &["drop_oldest", "hold_back"], &["drop", "true"]);
     check("remote_write", "max_sample_age", &["0", "1ms"], &["-1s"]);
     check("remote_write", "max_samples_per_send", &["1"], &["0"]);
+    check("remote_write", "protocol", &["1.0", "\"2.0\""], &["2", "3.0", "v2"]);
     check("remote_write", "min_backoff", &["1ms", "5s"], &["0"]);
     check("remote_write", "max_backoff", &["30ms", "1h"], &["29ms", "0"]);
     check(

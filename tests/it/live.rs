@@ -8,4 +8,5 @@ mod feedback;
 mod pairs;
 mod reload;
 mod stop;
+mod versions;
 mod victoria;

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 mod outbox;
+mod version_2;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

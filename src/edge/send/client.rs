@@ -3,13 +3,14 @@
 //! Keeps connections alive, follows no redirects, and gives a request one deadline from connecting to the
 //! last byte of the answer. Speaks plain HTTP/1.1.
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -23,15 +24,27 @@ use crate::wire::decode::Protocol;
 /// Bytes of an answer's body that are read; a longer one costs the connection.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
+/// What the name of each header begins and ends with that tells how much of a request of version 2.0 was written.
+const WRITTEN: [&str; 2] = ["x-prometheus-remote-write-", "-written"];
+
 /// Header that names the version of the protocol.
 const VERSION_HEADER: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
 
 /// Where and how to post: a target's specification, made ready.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) spec: TargetSpec,
     headers: HeaderMap,
+    /// What answers told of the version: one of the constants below.
+    known: AtomicU8,
 }
+
+/// No request of version 2.0 was answered yet.
+const UNKNOWN: u8 = 0;
+/// Answers have the headers that version 2.0 asks for.
+const SPEAKS_2: u8 = 1;
+/// It does not speak 2.0.
+const SPEAKS_1: u8 = 2;
 
 impl Endpoint {
     /// Makes `spec` ready. A header whose value HTTP does not allow is logged by its name and left out.
@@ -53,7 +66,37 @@ impl Endpoint {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         let agent = concat!("promantis/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-        Self { spec, headers }
+        Self { spec, headers, known: AtomicU8::new(UNKNOWN) }
+    }
+
+    /// The version in which derived samples are to be sent now.
+    pub(super) fn protocol(&self) -> Protocol {
+        match self.known.load(Ordering::Relaxed) {
+            SPEAKS_1 => Protocol::V1,
+            _ => self.spec.protocol,
+        }
+    }
+
+    /// Whether `answer` to a request of version 2.0 shows that the target does not speak it, and took nothing. It is
+    /// to be sent version 1.0 from then on.
+    ///
+    /// A receiver of 1.0 alone may answer 204 to what it reads as an empty request, or call it damaged.
+    pub(super) fn turns_out_older(&self, answer: &Answer) -> bool {
+        let before = self.known.load(Ordering::Relaxed);
+        let older = match answer.outcome {
+            Outcome::Rejected { status: StatusCode::UNSUPPORTED_MEDIA_TYPE } => true,
+            Outcome::Rejected { status: StatusCode::BAD_REQUEST } => {
+                !answer.told_written && before == UNKNOWN
+            }
+            Outcome::Accepted => !answer.told_written,
+            Outcome::Rejected { .. } | Outcome::Recoverable { .. } => false,
+        };
+        if older {
+            self.known.store(SPEAKS_1, Ordering::Relaxed);
+        } else if answer.told_written {
+            self.known.store(SPEAKS_2, Ordering::Relaxed);
+        }
+        older
     }
 
     fn request(&self, protocol: Protocol, body: Bytes) -> Request<Full<Bytes>> {
@@ -81,6 +124,8 @@ impl Endpoint {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) outcome: Outcome,
+    /// Whether it told how much was written, as version 2.0 asks for.
+    pub(super) told_written: bool,
     /// Status and the begin of the body, or the error; empty when accepted.
     pub(super) detail: String,
 }
@@ -116,20 +161,23 @@ impl Client {
 }
 
 fn unheard(detail: String) -> Answer {
-    Answer { outcome: Outcome::UNHEARD, detail }
+    Answer { outcome: Outcome::UNHEARD, told_written: false, detail }
 }
 
 /// The status decides; the body is for the log, and reading it may fail.
 async fn answered(endpoint: &Endpoint, response: Response<Incoming>, deadline: Instant) -> Answer {
     let status = response.status();
     let outcome = Outcome::of(status, response.headers());
+    let [begin, end] = WRITTEN;
+    let mut names = response.headers().keys().map(HeaderName::as_str);
+    let told_written = names.any(|name| name.starts_with(begin) && name.ends_with(end));
     let mut body = Vec::new();
     let _ = timeout_at(deadline, read(response.into_body(), &mut body)).await;
     let detail = match outcome {
         Outcome::Accepted => String::new(),
         _ => format!("{status}: {}", excerpt(&endpoint.redacted(&String::from_utf8_lossy(&body)))),
     };
-    Answer { outcome, detail }
+    Answer { outcome, told_written, detail }
 }
 
 /// Reads `from` to its end, or until it is longer than it may be.

@@ -16,7 +16,7 @@ use crate::wire::prompb::v1::WriteRequest;
 use crate::wire::{encode, snappy};
 
 /// Bytes that an opened request may have. Ours are far smaller; one that is not is sent and dropped whole.
-const RAW_BYTES_MAX: usize = 256 << 20;
+pub(super) const RAW_BYTES_MAX: usize = 256 << 20;
 
 /// What to do next for a request.
 #[derive(Debug)]

@@ -6,6 +6,8 @@ use std::time::Duration;
 use hyper::Uri;
 use hyper::header::HeaderName;
 
+use crate::wire::decode::Protocol;
+
 /// One remote end.
 #[derive(Clone, PartialEq)]
 pub struct TargetSpec {
@@ -19,6 +21,8 @@ pub struct TargetSpec {
     pub max_sample_age: Option<Duration>,
     /// Samples in one request. At least 1.
     pub max_samples_per_send: usize,
+    /// Version in which derived samples are sent. A target that turns out not to speak 2.0 is sent 1.0.
+    pub protocol: Protocol,
     /// First pause before a retry.
     pub backoff_min: Duration,
     /// Longest pause before a retry. At least `backoff_min`.
@@ -39,8 +43,8 @@ pub enum WhenFull {
 }
 
 impl TargetSpec {
-    /// A target with every default: 30 s, 55 minutes, 10,000 samples, 30 ms to 5 s, no headers, the oldest
-    /// dropped when full.
+    /// A target with every default: 30 s, 55 minutes, 10,000 samples, remote write 1.0, 30 ms to 5 s, no headers, the
+    /// oldest dropped when full.
     pub fn new(url: Uri, name: impl Into<String>) -> Self {
         Self {
             url,
@@ -48,6 +52,7 @@ impl TargetSpec {
             timeout: Duration::from_secs(30),
             max_sample_age: Some(Duration::from_secs(55 * 60)),
             max_samples_per_send: 10_000,
+            protocol: Protocol::V1,
             backoff_min: Duration::from_millis(30),
             backoff_max: Duration::from_secs(5),
             headers: Vec::new(),
@@ -83,6 +88,7 @@ impl fmt::Debug for TargetSpec {
             .field("timeout", &self.timeout)
             .field("max_sample_age", &self.max_sample_age)
             .field("max_samples_per_send", &self.max_samples_per_send)
+            .field("protocol", &self.protocol)
             .field("backoff_min", &self.backoff_min)
             .field("backoff_max", &self.backoff_max)
             .field("headers", &self.headers)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::client::{Answer, Client, Endpoint};
-use super::delivery::{Loss, Part};
+use super::delivery::{Loss, Part, RAW_BYTES_MAX};
 use super::outcome::Outcome;
 use super::place::{GivenUp, Place};
 use super::retry::Backoff;
@@ -19,6 +19,7 @@ use super::{Kind, Source};
 use crate::edge::journal::{FORWARD, Journal, Received};
 use crate::edge::telemetry::{LabelSet, Metrics, count};
 use crate::wire::decode::Protocol;
+use crate::wire::{encode, snappy};
 
 /// What the lanes of one target share.
 #[derive(Debug)]
@@ -81,25 +82,43 @@ impl Target {
     }
 
     /// Posts `part` once, and counts and logs how it was taken.
+    ///
+    /// A target that turns out not to speak version 2.0 is sent the part again at once, in 1.0.
     pub(super) async fn post(&self, part: Part) -> Outcome {
-        let outcome = self.post_body(Protocol::V1, Bytes::clone(&part.body)).await;
-        if outcome == Outcome::Accepted {
+        let endpoint = self.endpoint();
+        let answer = match upgraded(&endpoint, &part) {
+            None => self.client.post(&endpoint, Protocol::V1, part.body).await,
+            Some(body) => {
+                let answer = self.client.post(&endpoint, Protocol::V2, body).await;
+                if endpoint.turns_out_older(&answer) {
+                    let (remote, detail) = (self.name.as_str(), answer.detail.as_str());
+                    tracing::warn!(
+                        remote,
+                        detail,
+                        "does not speak remote write 2.0; it is sent 1.0 from now on"
+                    );
+                    self.client.post(&endpoint, Protocol::V1, part.body).await
+                } else {
+                    answer
+                }
+            }
+        };
+        if answer.outcome == Outcome::Accepted {
             count(&self.metrics.remote_write_samples, "target", &self.name, part.samples as u64);
         }
-        outcome
+        self.took(&answer)
     }
 
     /// Posts `request` once as it came, and counts and logs how it was taken.
     pub(super) async fn forward(&self, request: &Received) -> Outcome {
-        self.post_body(request.protocol, request.body.clone()).await
+        self.took(&self.client.post(&self.endpoint(), request.protocol, request.body.clone()).await)
     }
 
-    async fn post_body(&self, protocol: Protocol, body: Bytes) -> Outcome {
-        let answer = self.client.post(&self.endpoint(), protocol, body).await;
+    fn took(&self, answer: &Answer) -> Outcome {
         self.count_requests(1, answer.outcome.name());
         self.up.set(i64::from(answer.outcome == Outcome::Accepted));
         if answer.outcome != Outcome::Accepted {
-            self.tell_of_trouble(&answer);
+            self.tell_of_trouble(answer);
         }
         answer.outcome
     }
@@ -189,6 +208,15 @@ impl Target {
             tracing::warn!(remote, outcome, suppressed, "request not taken: {}", answer.detail);
         }
     }
+}
+
+/// What to post instead of `part` where the target is sent version 2.0: the same bytes on every retry.
+fn upgraded(endpoint: &Endpoint, part: &Part) -> Option<Bytes> {
+    if endpoint.protocol() == Protocol::V1 {
+        return None;
+    }
+    let raw = snappy::decompress(&part.body, RAW_BYTES_MAX).ok()?;
+    Some(Bytes::from(snappy::compress(&encode::upgrade(&raw)?)))
 }
 
 /// Where each lane begins: as the log says, or with what comes from now on.

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use promantis::wire::prompb::v1::WriteRequest;
+use promantis::wire::prompb::v2;
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -170,7 +171,11 @@ async fn answer(
 ) -> io::Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    let samples = samples(&body);
+    let content_type = head.headers.get("content-type").and_then(|value| value.to_str().ok());
+    let samples = match content_type {
+        Some(value) if value.contains("write.v2") => samples_v2(&body),
+        _ => samples(&body),
+    };
     let reply = {
         let mut log = log.lock().expect("no behaviour panics");
         let post = Post { nth: log.len(), method: head.method, headers: head.headers, body, samples };
@@ -186,6 +191,22 @@ async fn answer(
         Reply::Hang => return Ok(std::future::pending::<Result<_, Infallible>>().await.expect("never")),
     };
     Ok(response.body(Full::default()).expect("the reply is a response"))
+}
+
+fn samples_v2(body: &[u8]) -> Vec<Arrived> {
+    let raw = snap::raw::Decoder::new().decompress_vec(body).expect("bodies are snappy");
+    let request = v2::Request::decode(raw.as_slice()).expect("bodies are requests");
+    let text = |place: &u32| String::from_utf8_lossy(&request.symbols[*place as usize]);
+    let samples = request.timeseries.iter().flat_map(|series| {
+        let values: Vec<_> = series.labels_refs.iter().skip(1).step_by(2).map(text).collect();
+        let name = values.join(",");
+        series.samples.iter().map(move |sample| Arrived {
+            series: name.clone(),
+            timestamp: sample.timestamp,
+            value: sample.value,
+        })
+    });
+    samples.collect()
 }
 
 fn samples(body: &[u8]) -> Vec<Arrived> {
