@@ -1,9 +1,9 @@
 //! How many samples one core takes, stage by stage, and how many bytes a series holds.
 //!
-//! `cargo run --release --example throughput -- [--series 10000] [--rounds 20]`
+//! `cargo run --release --example throughput -- [--series 10000] [--rounds 20] [--labels alike|mixed]`
 //!
 //! One thread, in process, no network. Each series sends one sample per round, in requests of 2,000 series
-//! with 10 labels, as Prometheus does. Times are of the thread's own CPU, and of each stage the fastest round
+//! with 10 labels of one shape, or family after family of many targets. Buffers are used again, as the server does. Times are of the thread's own CPU, and of each stage the fastest round
 //! after a warm-up counts, because machines are shared; `prost` is decoded in the same run as the yardstick.
 
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use std::sync::Arc;
 use prost::Message;
 use rustix::time::{ClockId, clock_gettime};
 
-use promantis::cli::workload::{STEP_MS, bodies, label_runs};
+use promantis::cli::workload::{STEP_MS, bodies, label_runs, mixed_label_runs};
 use promantis::engine::derive::Derived;
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Engine, Shard};
-use promantis::wire::decode::{Limits, Protocol, decode};
+use promantis::series::Batch;
+use promantis::wire::decode::{Limits, Protocol, decode_over};
 use promantis::wire::encode::PackedBuilder;
 use promantis::wire::{prompb, snappy};
 
@@ -68,20 +69,30 @@ fn resident_bytes() -> usize {
     kib * 1024
 }
 
-fn unpack(body: &[u8]) -> Vec<u8> {
-    snappy::decompress(body, 32 << 20).expect("the request was made here")
+/// Unpacks `body` into the buffer of `room`, a batch that was used before.
+fn unpack(body: &[u8], room: &mut Batch) {
+    room.recycle();
+    snappy::decompress_into(body, 32 << 20, room.bytes_mut()).expect("the request was made here");
+}
+
+fn decoded(room: &mut Batch) {
+    let decoded = decode_over(Protocol::V1, std::mem::take(room), &Limits::default(), i64::MAX);
+    *room = decoded.expect("the request was made here").batch;
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (series, rounds) = options()?;
+    let Options { series, rounds, labels } = options()?;
     let yaml = format!("limits: {{series_max: {series}, new_series_per_second: {series}}}");
     let plan = promantis::config::parse(&yaml)?.plan;
-    let runs = label_runs(series);
-    println!("{series} series, {rounds} rounds, requests of {REQUEST_SERIES}, 10 labels, `profile: fast`");
+    let runs = if labels == "mixed" { mixed_label_runs(series) } else { label_runs(series) };
+    println!(
+        "{series} series, {rounds} rounds, requests of {REQUEST_SERIES}, {labels} labels, `profile: fast`"
+    );
 
     let mut fastest = [u64::MAX; 4];
     let before = resident_bytes();
     let mut engine = Engine::new(Shard { index: 0, count: 1 }, Arc::clone(&plan));
+    let mut room = Batch::default();
     let mut whole = Egress { builder: Some(PackedBuilder::new()), bytes: 0 };
     for round in 0..WARM_UP + rounds {
         let now = START_MS + round * STEP_MS;
@@ -89,14 +100,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let measured = round >= WARM_UP;
         let emit = measured && round % 2 == 0;
         if measured {
-            let ours = time(&bodies, |raw| drop(decode(Protocol::V1, raw, &Limits::default(), i64::MAX)));
+            let ours = time(&bodies, &mut room, decoded);
             fastest[1] = fastest[1].min(ours);
         }
         let mut quiet = Egress { builder: None, bytes: 0 };
         let sink = if emit { &mut whole } else { &mut quiet };
-        let judged = time(&bodies, |raw| {
-            let decoded = decode(Protocol::V1, raw, &Limits::default(), i64::MAX).expect("made here");
-            engine.ingest(&decoded.batch, now, sink);
+        let judged = time(&bodies, &mut room, |batch| {
+            decoded(batch);
+            engine.ingest(batch, now, sink);
             sink.flush();
         });
         if measured {
@@ -108,7 +119,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Last, since it leaves the heap in pieces, and who asks for much then has to put them together.
     for round in 0..rounds {
         let bodies = bodies(&runs, REQUEST_SERIES, round, START_MS + round * STEP_MS);
-        let prost = time(&bodies, |raw| drop(prompb::v1::WriteRequest::decode(&*raw)));
+        let prost = time(&bodies, &mut room, |raw| drop(prompb::v1::WriteRequest::decode(raw.bytes())));
         fastest[0] = fastest[0].min(prost);
     }
     let names = ["prost decode", "decode", "decode, judge", "decode, judge, encode score and flag"];
@@ -126,25 +137,35 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// CPU nanoseconds to unpack all bodies and give each to `take`.
-fn time(bodies: &[Vec<u8>], mut take: impl FnMut(Vec<u8>)) -> u64 {
+fn time(bodies: &[Vec<u8>], room: &mut Batch, mut take: impl FnMut(&mut Batch)) -> u64 {
     let start = cpu_ns();
     for body in bodies {
-        take(unpack(body));
+        unpack(body, room);
+        take(room);
     }
     cpu_ns() - start
 }
 
-fn options() -> Result<(usize, i64), String> {
-    let (mut series, mut rounds) = (10_000, 20);
+struct Options {
+    series: usize,
+    rounds: i64,
+    labels: String,
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options { series: 10_000, rounds: 20, labels: "alike".to_owned() };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
-        let value = arguments.next().and_then(|value| value.parse().ok()).filter(|value| *value > 0);
-        let value: u32 = value.ok_or(format!("{name} takes a number above 0"))?;
+        let value = arguments.next().unwrap_or_default();
+        let number = || value.parse().ok().filter(|number: &u32| *number > 0);
+        let number = || number().ok_or(format!("{name} takes a number above 0"));
         match name.as_str() {
-            "--series" => series = value as usize,
-            "--rounds" => rounds = i64::from(value.max(2)),
-            _ => return Err(format!("unknown option {name}; known are --series and --rounds")),
+            "--series" => options.series = number()? as usize,
+            "--rounds" => options.rounds = i64::from(number()?.max(2)),
+            "--labels" if ["alike", "mixed"].contains(&value.as_str()) => options.labels = value,
+            "--labels" => return Err("--labels takes alike or mixed".to_owned()),
+            _ => return Err(format!("unknown option {name}; known are --series, --rounds and --labels")),
         }
     }
-    Ok((series, rounds))
+    Ok(options)
 }

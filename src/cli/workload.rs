@@ -48,6 +48,63 @@ pub fn label_runs(count: usize) -> Vec<Box<[u8]>> {
     (0..count).map(label_run).collect()
 }
 
+/// Labels that tell the series of a family apart, and their values.
+type Distinct = [(&'static str, &'static [&'static str])];
+
+/// What each target of [`mixed_label_runs`] exposes: families, and for each label that tells its series apart the values.
+const FAMILIES: [(&str, &Distinct); 7] = [
+    ("go_goroutines", &[]),
+    ("process_resident_memory_bytes", &[]),
+    (
+        "http_request_duration_seconds_last",
+        &[
+            ("method", &["GET", "POST"]),
+            ("path", &["/", "/login", "/api/v1/orders", "/api/v1/orders/:id", "/healthz", "/api/v2/search"]),
+        ],
+    ),
+    ("queue_length", &[("queue", &["default", "mail", "payments-retry"])]),
+    ("pool_connections_in_use", &[("database", &["orders", "users"])]),
+    ("cache_hit_ratio", &[("cache", &["session", "page", "fragment", "dns"]), ("tier", &["l1", "shared"])]),
+    (
+        "jvm_memory_used_bytes",
+        &[("area", &["heap", "nonheap"]), ("id", &["Eden Space", "Old Gen", "Metaspace"])],
+    ),
+];
+
+/// Label runs of `count` series as a scrape brings them: family after family of one target, then of the next, with six to
+/// eight labels of many lengths, about 235 bytes each.
+pub fn mixed_label_runs(count: usize) -> Vec<Box<[u8]>> {
+    let mut runs = Vec::with_capacity(count);
+    for target in 0.. {
+        for (name, distinct) in FAMILIES {
+            let number: usize = distinct.iter().map(|(_, values)| values.len()).product();
+            for index in 0..number {
+                if runs.len() == count {
+                    return runs;
+                }
+                runs.push(mixed_label_run(target, name, distinct, index));
+            }
+        }
+    }
+    runs
+}
+
+/// The series `index` of a family of `target`.
+fn mixed_label_run(target: usize, family: &str, distinct: &Distinct, mut index: usize) -> Box<[u8]> {
+    let mut labels = LabelRunBuf::default();
+    labels.set("__name__", family);
+    labels.set("cluster", "production-eu-west-1");
+    labels.set("instance", &format!("10.{}.{}.{}:9100", target / 62_500, target / 250 % 250, target % 250));
+    labels.set("job", "kubernetes-pods-checkout");
+    labels.set("namespace", "payments-and-billing");
+    labels.set("pod", &format!("checkout-service-7d9f8b6c5d-{target}"));
+    for (name, values) in distinct.iter().rev() {
+        labels.set(name, values[index % values.len()]);
+        index /= values.len();
+    }
+    labels.encode()
+}
+
 fn label_run(number: usize) -> Box<[u8]> {
     let labels = labels(number);
     let labels: LabelRunBuf = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -219,6 +276,17 @@ mod tests {
             template.body(9, timestamp)
         });
         assert_eq!(bodies, templates);
+    }
+
+    #[test]
+    fn mixed_series_are_different_ones_of_many_lengths() {
+        let runs = mixed_label_runs(10_000);
+        let distinct: std::collections::BTreeSet<_> = runs.iter().collect();
+        let lengths: std::collections::BTreeSet<_> = runs.iter().map(|run| run.len()).collect();
+        assert_eq!((runs.len(), distinct.len()), (10_000, 10_000));
+        assert!(lengths.len() > 40, "{lengths:?}");
+        let mean = runs.iter().map(|run| run.len()).sum::<usize>() / runs.len();
+        assert!((225..245).contains(&mean), "{mean}");
     }
 
     #[test]
