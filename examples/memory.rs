@@ -9,7 +9,7 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use promantis::cli::workload::label_runs;
+use promantis::cli::workload::Shape;
 use promantis::engine::derive::Derived;
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Engine, Shard};
@@ -87,7 +87,7 @@ fn measure(kind: &Kind, series: usize) -> Result<(), Box<dyn std::error::Error>>
         kind.monitor
     );
     let plan = promantis::config::parse(&yaml)?.plan;
-    let runs = label_runs(series);
+    let runs = Shape::Alike.runs(series);
     // What a batch takes, and gives back, is taken once before.
     drop(batch(&runs, 0, START_MS, 0));
     let before = resident_bytes();

@@ -17,7 +17,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
-use promantis::cli::workload::{STEP_MS, bodies, label_runs};
+use promantis::cli::workload::{STEP_MS, Shape, bodies};
 use promantis::edge::disk::Folder;
 use promantis::edge::journal::{Entry, Record, Rules, Settings};
 use promantis::edge::judge::{Judge, Nobody};
@@ -73,7 +73,7 @@ fn save(options: &Options, folder: &Path) -> anyhow::Result<Value> {
     let rules = rules(options.series)?;
     let Recovered { journal, mut judges, .. } = open(folder, &snapshots, &rules, &metrics)?;
     let sequence = journal.end() - 1;
-    let runs = label_runs(options.series);
+    let runs = Shape::Alike.runs(options.series);
     let resident = resident_bytes()?;
     for step in 0..options.samples {
         let timestamp = BEGIN_MS + step * options.step.as_millis() as i64;

@@ -8,10 +8,11 @@
 
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use prost::Message;
 use rustix::time::{ClockId, clock_gettime};
 
-use promantis::cli::workload::{STEP_MS, bodies, label_runs, mixed_label_runs};
+use promantis::cli::workload::{STEP_MS, Shape, bodies};
 use promantis::engine::derive::Derived;
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Engine, Shard};
@@ -81,12 +82,12 @@ fn decoded(room: &mut Batch) {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let Options { series, rounds, labels } = options()?;
+    let Options { series, rounds, shape } = options()?;
     let yaml = format!("limits: {{series_max: {series}, new_series_per_second: {series}}}");
     let plan = promantis::config::parse(&yaml)?.plan;
-    let runs = if labels == "mixed" { mixed_label_runs(series) } else { label_runs(series) };
+    let runs = shape.runs(series);
     println!(
-        "{series} series, {rounds} rounds, requests of {REQUEST_SERIES}, {labels} labels, `profile: fast`"
+        "{series} series, {rounds} rounds, requests of {REQUEST_SERIES}, {shape:?} labels, `profile: fast`"
     );
 
     let mut fastest = [u64::MAX; 4];
@@ -149,11 +150,11 @@ fn time(bodies: &[Vec<u8>], room: &mut Batch, mut take: impl FnMut(&mut Batch)) 
 struct Options {
     series: usize,
     rounds: i64,
-    labels: String,
+    shape: Shape,
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { series: 10_000, rounds: 20, labels: "alike".to_owned() };
+    let mut options = Options { series: 10_000, rounds: 20, shape: Shape::Alike };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next().unwrap_or_default();
@@ -162,8 +163,7 @@ fn options() -> Result<Options, String> {
         match name.as_str() {
             "--series" => options.series = number()? as usize,
             "--rounds" => options.rounds = i64::from(number()?.max(2)),
-            "--labels" if ["alike", "mixed"].contains(&value.as_str()) => options.labels = value,
-            "--labels" => return Err("--labels takes alike or mixed".to_owned()),
+            "--labels" => options.shape = Shape::from_str(&value, false)?,
             _ => return Err(format!("unknown option {name}; known are --series, --rounds and --labels")),
         }
     }

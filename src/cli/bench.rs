@@ -20,6 +20,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::scratch::Scratch;
+use super::workload::Shape;
 use super::{Failure, Signals, runtime, show};
 use crate::wire::decode::Protocol;
 
@@ -45,6 +46,9 @@ pub(super) struct Options {
     /// How many series there are.
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     series: u32,
+    /// What their labels are like.
+    #[arg(long, value_enum, default_value = "alike")]
+    labels: Shape,
     /// How long each server has the load in each round.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
@@ -172,8 +176,8 @@ fn measure(options: &Options, interrupt: Interrupt) -> Result<(), Failure> {
 }
 
 fn load(options: &Options) -> Load {
-    let Options { protocol, series, requests, connections, .. } = *options;
-    Load::new(protocol, series as usize, requests as usize, connections as usize)
+    let Options { labels, protocol, series, requests, connections, .. } = *options;
+    Load::new(labels, protocol, series as usize, requests as usize, connections as usize)
 }
 
 /// A run.

@@ -27,31 +27,20 @@ const TIMESTAMP_TAG: u8 = 0x10;
 /// Tag of a series in a request of version 2.0.
 const SERIES_TAG_V2: u8 = 0x2a;
 
-/// The ten labels of the series `number`, in order.
-fn labels(number: usize) -> [(&'static str, String); 10] {
-    [
-        ("__name__", "http_server_request_duration_seconds_last".to_owned()),
-        ("cluster", "production-eu-west-1".to_owned()),
-        ("container", "checkout-service".to_owned()),
-        ("endpoint", "http-metrics".to_owned()),
-        ("instance", format!("10.0.{}.{}:9100", number / 250 % 250, number % 250)),
-        ("job", "kubernetes-pods-checkout".to_owned()),
-        ("method", "POST".to_owned()),
-        ("namespace", "payments-and-billing".to_owned()),
-        ("pod", format!("checkout-service-7d9f8b6c5d-{number:06}")),
-        ("status", "200".to_owned()),
-    ]
-}
-
-/// Label runs of `count` series with ten labels, about 320 bytes each.
-pub fn label_runs(count: usize) -> Vec<Box<[u8]>> {
-    (0..count).map(label_run).collect()
+/// What the labels of the load are like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Shape {
+    /// Ten labels of 320 bytes, in every series as long as in the one before, of which it differs in two.
+    Alike,
+    /// As a scrape brings them: family after family of one target, then of the next, with six to eight labels of many
+    /// lengths, about 235 bytes.
+    Mixed,
 }
 
 /// Labels that tell the series of a family apart, and their values.
 type Distinct = [(&'static str, &'static [&'static str])];
 
-/// What each target of [`mixed_label_runs`] exposes: families, and for each label that tells its series apart the values.
+/// What each target of a mixed load exposes: families, and what tells their series apart.
 const FAMILIES: [(&str, &Distinct); 7] = [
     ("go_goroutines", &[]),
     ("process_resident_memory_bytes", &[]),
@@ -71,44 +60,67 @@ const FAMILIES: [(&str, &Distinct); 7] = [
     ),
 ];
 
-/// Label runs of `count` series as a scrape brings them: family after family of one target, then of the next, with six to
-/// eight labels of many lengths, about 235 bytes each.
-pub fn mixed_label_runs(count: usize) -> Vec<Box<[u8]>> {
-    let mut runs = Vec::with_capacity(count);
-    for target in 0.. {
-        for (name, distinct) in FAMILIES {
-            let number: usize = distinct.iter().map(|(_, values)| values.len()).product();
-            for index in 0..number {
-                if runs.len() == count {
-                    return runs;
-                }
-                runs.push(mixed_label_run(target, name, distinct, index));
-            }
+impl Shape {
+    /// Label runs of `count` series.
+    pub fn runs(self, count: usize) -> Vec<Box<[u8]>> {
+        (0..count).map(|number| self.run(number)).collect()
+    }
+
+    fn run(self, number: usize) -> Box<[u8]> {
+        let labels = self.labels(number);
+        let labels: LabelRunBuf = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        labels.encode()
+    }
+
+    /// The labels of the series `number`, in order.
+    fn labels(self, number: usize) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Alike => alike(number).into(),
+            Self::Mixed => mixed(number),
         }
     }
-    runs
 }
 
-/// The series `index` of a family of `target`.
-fn mixed_label_run(target: usize, family: &str, distinct: &Distinct, mut index: usize) -> Box<[u8]> {
-    let mut labels = LabelRunBuf::default();
-    labels.set("__name__", family);
-    labels.set("cluster", "production-eu-west-1");
-    labels.set("instance", &format!("10.{}.{}.{}:9100", target / 62_500, target / 250 % 250, target % 250));
-    labels.set("job", "kubernetes-pods-checkout");
-    labels.set("namespace", "payments-and-billing");
-    labels.set("pod", &format!("checkout-service-7d9f8b6c5d-{target}"));
+fn alike(number: usize) -> [(&'static str, String); 10] {
+    [
+        ("__name__", "http_server_request_duration_seconds_last".to_owned()),
+        ("cluster", "production-eu-west-1".to_owned()),
+        ("container", "checkout-service".to_owned()),
+        ("endpoint", "http-metrics".to_owned()),
+        ("instance", format!("10.0.{}.{}:9100", number / 250 % 250, number % 250)),
+        ("job", "kubernetes-pods-checkout".to_owned()),
+        ("method", "POST".to_owned()),
+        ("namespace", "payments-and-billing".to_owned()),
+        ("pod", format!("checkout-service-7d9f8b6c5d-{number:06}")),
+        ("status", "200".to_owned()),
+    ]
+}
+
+fn mixed(number: usize) -> Vec<(&'static str, String)> {
+    let sizes =
+        FAMILIES.map(|(_, distinct)| distinct.iter().map(|(_, values)| values.len()).product::<usize>());
+    let each: usize = sizes.iter().sum();
+    let (target, mut index) = (number / each, number % each);
+    let mut family = 0;
+    while index >= sizes[family] {
+        index -= sizes[family];
+        family += 1;
+    }
+    let (name, distinct) = FAMILIES[family];
+    let mut labels = vec![
+        ("__name__", name.to_owned()),
+        ("cluster", "production-eu-west-1".to_owned()),
+        ("instance", format!("10.{}.{}.{}:9100", target / 62_500, target / 250 % 250, target % 250)),
+        ("job", "kubernetes-pods-checkout".to_owned()),
+        ("namespace", "payments-and-billing".to_owned()),
+        ("pod", format!("checkout-service-7d9f8b6c5d-{target}")),
+    ];
     for (name, values) in distinct.iter().rev() {
-        labels.set(name, values[index % values.len()]);
+        labels.push((name, values[index % values.len()].to_owned()));
         index /= values.len();
     }
-    labels.encode()
-}
-
-fn label_run(number: usize) -> Box<[u8]> {
-    let labels = labels(number);
-    let labels: LabelRunBuf = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    labels.encode()
+    labels.sort();
+    labels
 }
 
 /// The value of the series `number` at `step`: never 0.
@@ -142,11 +154,11 @@ pub struct Template {
 
 impl Template {
     /// A request of `count` series, from the series `first` on.
-    pub fn new(protocol: Protocol, first: usize, count: usize) -> Self {
+    pub fn new(shape: Shape, protocol: Protocol, first: usize, count: usize) -> Self {
         let series = first..first + count;
         let (raw, ends) = match protocol {
-            Protocol::V1 => raw_v1(series),
-            Protocol::V2 => raw_v2(series),
+            Protocol::V1 => raw_v1(shape, series),
+            Protocol::V2 => raw_v2(shape, series),
         };
         Self { raw, ends, first }
     }
@@ -185,19 +197,19 @@ fn blank() -> Sample {
     Sample { timestamp: TIMESTAMPS.start, value: 1.0 }
 }
 
-fn raw_v1(series: std::ops::Range<usize>) -> (Vec<u8>, Vec<usize>) {
+fn raw_v1(shape: Shape, series: std::ops::Range<usize>) -> (Vec<u8>, Vec<usize>) {
     let mut builder = RequestBuilder::new();
     let mut push = |number| {
-        builder.push(&[&label_run(number)], blank());
+        builder.push(&[&shape.run(number)], blank());
         builder.bytes()
     };
     let ends = series.map(&mut push).collect();
     (builder.finish(), ends)
 }
 
-fn raw_v2(series: std::ops::Range<usize>) -> (Vec<u8>, Vec<usize>) {
+fn raw_v2(shape: Shape, series: std::ops::Range<usize>) -> (Vec<u8>, Vec<usize>) {
     let mut symbols = Symbols::default();
-    let timeseries: Vec<_> = series.map(|number| series_v2(&mut symbols, number)).collect();
+    let timeseries: Vec<_> = series.map(|number| series_v2(&mut symbols, &shape.labels(number))).collect();
     let mut raw = v2::Request { symbols: symbols.list, ..v2::Request::default() }.encode_to_vec();
     let mut push = |series: Vec<u8>| {
         raw.push(SERIES_TAG_V2);
@@ -209,8 +221,7 @@ fn raw_v2(series: std::ops::Range<usize>) -> (Vec<u8>, Vec<usize>) {
     (raw, ends)
 }
 
-fn series_v2(symbols: &mut Symbols, number: usize) -> Vec<u8> {
-    let labels = labels(number);
+fn series_v2(symbols: &mut Symbols, labels: &[(&'static str, String)]) -> Vec<u8> {
     let texts = labels.iter().flat_map(|(name, value)| [*name, value.as_str()]);
     let labels_refs = texts.map(|text| symbols.reference(text)).collect();
     let mut series = v2::TimeSeries { labels_refs, ..v2::TimeSeries::default() }.encode_to_vec();
@@ -252,15 +263,18 @@ mod tests {
 
     #[test]
     fn a_template_of_either_version_is_the_same_load_at_every_step() {
-        for protocol in [Protocol::V1, Protocol::V2] {
-            let mut template = Template::new(protocol, 7, 5);
+        let versions = [Protocol::V1, Protocol::V2];
+        for (shape, protocol) in
+            [Shape::Alike, Shape::Mixed].into_iter().flat_map(|shape| versions.map(|it| (shape, it)))
+        {
+            let mut template = Template::new(shape, protocol, 7, 5);
             for step in [0, 1, 1000] {
                 let timestamp = 1_700_000_000_000 + step * STEP_MS;
                 let raw = snappy::decompress(&template.body(step, timestamp), 1 << 20).unwrap();
                 let decoded = decode(protocol, raw, &Limits::default(), i64::MAX).unwrap();
                 assert_eq!(decoded.written.samples, 5);
                 for (number, series) in (7..).zip(decoded.batch.iter()) {
-                    assert_eq!(series.labels.as_bytes(), &*label_run(number), "{protocol:?}");
+                    assert_eq!(series.labels.as_bytes(), &*shape.run(number), "{shape:?} {protocol:?}");
                     assert_eq!(series.samples, [Sample { timestamp, value: value(number, step) }]);
                 }
             }
@@ -270,9 +284,9 @@ mod tests {
     #[test]
     fn the_bodies_of_a_step_are_those_of_templates() {
         let timestamp = 1_700_000_000_000;
-        let bodies = bodies(&label_runs(5), 3, 9, timestamp);
+        let bodies = bodies(&Shape::Alike.runs(5), 3, 9, timestamp);
         let templates = [(0, 3), (3, 2)].map(|(first, count)| {
-            let mut template = Template::new(Protocol::V1, first, count);
+            let mut template = Template::new(Shape::Alike, Protocol::V1, first, count);
             template.body(9, timestamp)
         });
         assert_eq!(bodies, templates);
@@ -280,7 +294,7 @@ mod tests {
 
     #[test]
     fn mixed_series_are_different_ones_of_many_lengths() {
-        let runs = mixed_label_runs(10_000);
+        let runs = Shape::Mixed.runs(10_000);
         let distinct: std::collections::BTreeSet<_> = runs.iter().collect();
         let lengths: std::collections::BTreeSet<_> = runs.iter().map(|run| run.len()).collect();
         assert_eq!((runs.len(), distinct.len()), (10_000, 10_000));
@@ -291,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_series_has_ten_labels_of_more_than_300_bytes() {
-        let run = label_run(123_456);
+        let run = Shape::Alike.run(123_456);
         assert!((300..350).contains(&run.len()), "{}", run.len());
     }
 }

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 
-use promantis::cli::workload::{STEP_MS, bodies, label_runs};
+use promantis::cli::workload::{STEP_MS, Shape, bodies};
 use promantis::engine::derive::Output;
 use promantis::series::{LabelRun, METRIC_NAME, Sample, SeriesHash, push_label};
 use promantis::wire::decode::{Limits, Protocol, decode};
@@ -21,7 +21,7 @@ const NOW_MS: i64 = STEP_MS * 113_333_333;
 const RAW_BYTES_MAX: usize = 32 << 20;
 
 fn incoming(c: &mut Criterion) {
-    let body = bodies(&label_runs(SERIES), SERIES, 7, NOW_MS).remove(0);
+    let body = bodies(&Shape::Alike.runs(SERIES), SERIES, 7, NOW_MS).remove(0);
     let raw = unpack(&body);
     let raw_v2 = version_2(&raw);
     let batch = decode(Protocol::V1, raw.clone(), &Limits::default(), i64::MAX).expect("made here").batch;
@@ -42,19 +42,16 @@ fn incoming(c: &mut Criterion) {
 
 fn outgoing(c: &mut Criterion) {
     let names = [Output::Score.name_label(), Output::Flag.name_label()];
-    let runs: Vec<_> = label_runs(SERIES).iter().map(|run| derived(run)).collect();
-    let series = || {
-        let value =
-            |number: u64| (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / (1_u64 << 53) as f64;
-        runs.iter().zip((0..).map(value))
-    };
+    let runs: Vec<_> = Shape::Alike.runs(SERIES).iter().map(|run| derived(run)).collect();
+    let value =
+        |number: u64| (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / (1_u64 << 53) as f64;
     let mut plain = RequestBuilder::new();
     let mut packed = PackedBuilder::new();
     let mut group = c.benchmark_group("out");
     group.throughput(Throughput::Elements(2 * SERIES as u64));
     group.bench_function("encode, then compress", |b| {
         b.iter(|| {
-            for (run, value) in series() {
+            for (run, value) in runs.iter().zip((0..).map(value)) {
                 for (name, value) in names.iter().zip([value, 0.0]) {
                     plain.push(&[name, run], Sample { timestamp: NOW_MS, value });
                 }
@@ -62,14 +59,17 @@ fn outgoing(c: &mut Criterion) {
             snappy::compress(&plain.finish())
         });
     });
-    group.bench_function("encode compressed", |b| {
-        b.iter(|| {
-            for (run, value) in series() {
-                packed.push((&[], &[run]), &[(names[0], value), (names[1], 0.0)], NOW_MS);
-            }
-            packed.finish()
+    let mixed: Vec<_> = Shape::Mixed.runs(SERIES).iter().map(|run| derived(run)).collect();
+    for (name, runs) in [("encode compressed", &runs), ("encode compressed, mixed", &mixed)] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                for (run, value) in runs.iter().zip((0..).map(value)) {
+                    packed.push((&[], &[run]), &[(names[0], value), (names[1], 0.0)], NOW_MS);
+                }
+                packed.finish()
+            });
         });
-    });
+    }
     group.finish();
 }
 

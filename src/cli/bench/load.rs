@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use super::super::workload::{STEP_MS, Template};
+use super::super::workload::{STEP_MS, Shape, Template};
 use super::http::Connection;
 use super::interrupt::Interrupt;
 use crate::edge::clock::unix_ms;
@@ -74,13 +74,19 @@ pub(super) struct Sent {
 
 impl Load {
     /// So many series, in requests of `per_request` of them, over at most `connections`.
-    pub(super) fn new(protocol: Protocol, series: usize, per_request: usize, connections: usize) -> Self {
+    pub(super) fn new(
+        shape: Shape,
+        protocol: Protocol,
+        series: usize,
+        per_request: usize,
+        connections: usize,
+    ) -> Self {
         let begin = (unix_ms() - PAST_MS) / STEP_MS * STEP_MS;
         let count = connections.min(series.div_ceil(per_request));
         let lane = || Lane { templates: Vec::new(), protocol, begin };
         let mut lanes: Vec<_> = std::iter::repeat_with(lane).take(count).collect();
         for (number, first) in (0..series).step_by(per_request).enumerate() {
-            let template = Template::new(protocol, first, per_request.min(series - first));
+            let template = Template::new(shape, protocol, first, per_request.min(series - first));
             lanes[number % count].templates.push(template);
         }
         Self { lanes, series }
@@ -265,7 +271,7 @@ mod tests {
     #[test]
     fn every_connection_sends_its_own_requests_step_after_step() {
         let interrupt = Interrupt::default();
-        let mut load = Load::new(Protocol::V1, 25, 10, 2);
+        let mut load = Load::new(Shape::Alike, Protocol::V1, 25, 10, 2);
         let sink = Sink::start().unwrap();
         let mut places = load.start();
         let ready = load.prepare(&places, 100.0, &interrupt).unwrap();
@@ -282,7 +288,7 @@ mod tests {
     #[test]
     fn a_rate_is_kept_in_all() {
         let interrupt = Interrupt::default();
-        let mut load = Load::new(Protocol::V1, 20, 10, 2);
+        let mut load = Load::new(Shape::Alike, Protocol::V1, 20, 10, 2);
         let sink = Sink::start().unwrap();
         let (mut places, ready) = (load.start(), Ready(vec![VecDeque::new(); 2]));
         let begin = Instant::now();
@@ -296,7 +302,7 @@ mod tests {
     fn an_interrupt_ends_it() {
         let interrupt = Interrupt::default();
         interrupt.raise();
-        let mut load = Load::new(Protocol::V1, 20, 10, 2);
+        let mut load = Load::new(Shape::Alike, Protocol::V1, 20, 10, 2);
         assert!(load.prepare(&load.start(), 100.0, &interrupt).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::super::workload::Shape;
 use super::entrant::Journal;
 use super::interrupt::Interrupt;
 use super::{Options, Pace};
@@ -76,9 +77,13 @@ pub(super) fn sentence(options: &Options, file_system: &str) -> String {
         Pace::Rate(rate) => format!("{rate} samples a second"),
     };
     format!(
-        "{} series of 10 labels and 320 bytes, one sample each in requests of {} over {} connections, {rate}, for {} s \
+        "{} series of {}, one sample each in requests of {} over {} connections, {rate}, for {} s \
          in each of {} rounds; detectors {}, written back: {}; files on {file_system}; {} of {}",
         options.series,
+        match options.labels {
+            Shape::Alike => "10 labels and 320 bytes",
+            Shape::Mixed => "mixed families, 6 to 8 labels and 235 bytes",
+        },
         options.requests,
         options.connections,
         options.seconds,
