@@ -15,6 +15,7 @@
 mod histogram;
 mod intake;
 mod labels;
+mod pattern;
 mod refused;
 mod run;
 mod v1;

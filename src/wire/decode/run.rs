@@ -22,6 +22,8 @@ pub(super) struct Prefix {
 #[derive(Clone, Copy)]
 struct Walk<'a> {
     message: &'a [u8],
+    /// The message with all that stands behind it in the request.
+    ahead: &'a [u8],
     /// Where the next label begins.
     at: usize,
     /// Where the last one does.
@@ -45,9 +47,9 @@ const SHORT: usize = 0x7f;
 /// Keys of names up to this one are not hopped over: names that mean something begin with two underscores.
 const RESERVED: u64 = 0x5f5f_ffff_ffff_ffff;
 
-/// For each length of a name, which bytes of its key are its own; those behind it are none of it.
-const KEY_MASKS: [u64; 9] = {
-    let mut masks = [u64::MAX; 9];
+/// For each length of a short name, which bytes of its key are its own; those behind it are none of it.
+static KEY_MASKS: [u64; SHORT + 1] = {
+    let mut masks = [u64::MAX; SHORT + 1];
     let mut length = 0;
     while length < 8 {
         masks[length] = !(u64::MAX >> (8 * length));
@@ -61,33 +63,21 @@ const KEY_MASKS: [u64; 9] = {
 ///
 /// What it takes, `arrange` would take and leave as it is, but for a label `__replica__`.
 pub(super) fn canonical_prefix(request: &[u8], series: Span, limits: &Limits) -> Option<Prefix> {
-    let mut walk = Walk { message: series.of(request), at: 0, last: 0, key: 0, count: 0 };
-    let (mut named, mut replica) = (false, None);
-    let may_hop = limits.name_bytes_max >= SHORT && limits.value_bytes_max >= SHORT;
-    loop {
-        if may_hop && replica.is_none() {
-            named |= walk.hop();
-        }
-        let Some(0x0a) = walk.message.get(walk.at) else { break };
-        let start = series.start + walk.at as u32;
-        let (name, value) = walk.step()?;
-        let end = series.start + walk.at as u32;
-        if name.len() > limits.name_bytes_max || value.len() > limits.value_bytes_max {
-            return None;
-        }
-        named |= name == METRIC_NAME.as_bytes();
-        if name == REPLICA.as_bytes() {
-            let origin = Origin { cluster: Span::default(), replica: last_of(end, value) };
-            replica = Some((Span { start, end }, origin));
-        } else if let Some((_, origin)) = &mut replica
-            && name == CLUSTER.as_bytes()
-        {
-            origin.cluster = last_of(end, value);
-        }
-    }
+    let (message, ahead) = (series.of(request), &request[series.start as usize..]);
+    let mut walk = Walk { message, ahead, at: 0, last: 0, key: 0, count: 0 };
+    let named = may_hop(limits) && walk.hop();
+    let (walk, named, replica) = match walk.message.get(walk.at) {
+        Some(0x0a) => walk.step_on(named, series.start, limits)?,
+        _ => (walk, named, None),
+    };
     let fits = walk.count <= limits.labels_max && walk.at <= limits.label_bytes_max;
     let run = Span { end: series.start + walk.at as u32, ..series };
     (named && fits && is_text(walk.passed())).then_some(Prefix { run, replica })
+}
+
+/// Whether what is hopped over is within the limits of a label.
+fn may_hop(limits: &Limits) -> bool {
+    limits.name_bytes_max >= SHORT && limits.value_bytes_max >= SHORT
 }
 
 /// Where `text` stands that ends at `end`.
@@ -112,33 +102,74 @@ impl<'a> Walk<'a> {
     /// Hops over the metric's name, if that is next, and then over canonical labels, as long as their lengths are one
     /// byte each, their names are told apart by their keys, and are none of those that mean something here. Says
     /// whether the metric's name was among them.
-    #[inline]
+    #[inline(always)]
     fn hop(&mut self) -> bool {
         let named = self.hop_metric_name();
         // In registers, for this is the loop that counts.
-        let Self { message, mut at, mut last, mut key, mut count } = *self;
-        let mut floor = key.max(RESERVED);
-        while let Some((next, length)) = short_label(message, at)
-            && next > floor
+        let (mut rest, mut left) =
+            (self.ahead.get(self.at..).unwrap_or_default(), self.message.len() - self.at);
+        let (mut last, mut floor, mut count) = (left, self.key.max(RESERVED), 0);
+        while let Some((key, length)) = short_label(rest)
+            && key > floor
+            && length <= left
         {
-            (last, at) = (at, at + length);
-            (floor, key) = (next, next);
+            last = left;
+            (rest, left) = (&rest[length..], left - length);
+            floor = key;
             count += 1;
         }
-        *self = Self { message, at, last, key, count };
+        if count > 0 {
+            let end = self.message.len();
+            *self = Self { at: end - left, last: end - last, key: floor, count: self.count + count, ..*self };
+        }
         named
     }
 
     #[inline]
     fn hop_metric_name(&mut self) -> bool {
         const KEY: u64 = u64::from_be_bytes(*b"__name__");
-        let Some((KEY, length)) = short_label(self.message, self.at) else { return false };
+        let Some((KEY, length)) = short_label(&self.ahead[self.at..]) else { return false };
         // Longer names may begin like that, too.
-        let is_it = self.key < KEY && self.message.get(self.at + 3) == Some(&(METRIC_NAME.len() as u8));
+        let is_it = self.key < KEY
+            && self.message.get(self.at + 3) == Some(&(METRIC_NAME.len() as u8))
+            && self.at + length <= self.message.len();
         if is_it {
             *self = Self { at: self.at + length, last: self.at, key: KEY, count: self.count + 1, ..*self };
         }
         is_it
+    }
+
+    /// Goes on where a label cannot be hopped over, with a message that stands at `start` of the request. Says whether
+    /// the metric's name is among the labels, or was, and where a replica's is.
+    #[inline(never)]
+    fn step_on(
+        mut self,
+        mut named: bool,
+        start: u32,
+        limits: &Limits,
+    ) -> Option<(Self, bool, Option<(Span, Origin)>)> {
+        let mut replica = None;
+        while let Some(0x0a) = self.message.get(self.at) {
+            let at = start + self.at as u32;
+            let (name, value) = self.step()?;
+            let end = start + self.at as u32;
+            if name.len() > limits.name_bytes_max || value.len() > limits.value_bytes_max {
+                return None;
+            }
+            named |= name == METRIC_NAME.as_bytes();
+            if name == REPLICA.as_bytes() {
+                let origin = Origin { cluster: Span::default(), replica: last_of(end, value) };
+                replica = Some((Span { start: at, end }, origin));
+            } else if let Some((_, origin)) = &mut replica
+                && name == CLUSTER.as_bytes()
+            {
+                origin.cluster = last_of(end, value);
+            }
+            if replica.is_none() && may_hop(limits) {
+                named |= self.hop();
+            }
+        }
+        Some((self, named, replica))
     }
 
     /// Takes any label, if it is canonical: name and value.
@@ -169,23 +200,25 @@ fn key_of(name: &[u8]) -> u64 {
     u64::from_be_bytes(key)
 }
 
-/// Key of the name of the canonical label that stands `at` in the message, and the label's length. `None` where a length
-/// is not one byte, and near the end of the message.
+/// Key of the name of the canonical label that stands `at` in the message, and the label's length, which may be more than
+/// the message has. `None` where a length is not one byte, and near the end of the request.
 #[inline]
-fn short_label(message: &[u8], at: usize) -> Option<(u64, usize)> {
-    let bytes = message.get(at..)?;
-    let chunk = bytes.first_chunk::<12>()?;
-    let head = u32::from_le_bytes(*chunk.first_chunk()?);
-    let key = u64::from_be_bytes(*chunk.last_chunk()?);
-    let length = 2 + usize::from(chunk[1]);
-    let name_len = (head >> 24) as usize;
-    // Tag and length of the value, with its first byte at least behind them.
-    let value = bytes.get(..length)?.get(4 + name_len..7 + name_len)?.first_chunk()?;
-    let expected = 0x12 | (length - 6).wrapping_sub(name_len) << 8;
-    if head & 0x80ff_80ff != 0x000a_000a || usize::from(u16::from_le_bytes(*value)) != expected {
+fn short_label(ahead: &[u8]) -> Option<(u64, usize)> {
+    // As far as tag and length of the value can be.
+    let window = ahead.first_chunk::<{ 4 + SHORT + 2 }>()?;
+    let head = u32::from_le_bytes(*window.first_chunk()?);
+    if head & 0x80ff_80ff != 0x000a_000a {
         return None;
     }
-    Some((key & KEY_MASKS[name_len.min(8)], length))
+    let (length, name_len) = (head >> 8 & 0x7f, head >> 24 & 0x7f);
+    let value = &window[4 + name_len as usize..][..2];
+    let value = u32::from(u16::from_le_bytes([value[0], value[1]]));
+    let expected = (length.wrapping_sub(name_len) << 8).wrapping_sub(0x400 - 0x12);
+    if value != expected || value == 0x12 {
+        return None;
+    }
+    let key = u64::from_be_bytes(*window[4..].first_chunk()?);
+    Some((key & KEY_MASKS[name_len as usize], 2 + length as usize))
 }
 
 /// Cuts the canonical label off that `bytes` begin with.

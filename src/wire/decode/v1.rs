@@ -4,6 +4,7 @@
 
 use super::intake::{Intake, plain_sample};
 use super::labels::{Arranged, LabelText, Origin, arrange, check_lengths, push_run};
+use super::pattern::Patterns;
 use super::run::{Prefix, canonical_prefix};
 use super::{Decoded, Limits, Malformed, Protocol, Refusal};
 use crate::series::{Batch, FamilyMetadata, MetricKind, Sample};
@@ -37,9 +38,10 @@ pub(super) fn decode(mut batch: Batch, limits: &Limits, latest: i64) -> Result<D
     let mut intake = Intake::new(limits, latest, room);
     let mut at = request;
     let mut built = Vec::new();
+    let mut patterns = Patterns::default();
     while let Some((number, message)) = next_message(batch.bytes(), &mut at)? {
         match number {
-            1 => series(&mut intake, &mut batch, (message, at), &mut built)?,
+            1 => series(&mut intake, &mut batch, (message, at), (&mut patterns, &mut built))?,
             3 => {
                 intake.metadata()?;
                 if let Some(metadata) = metadata(batch.bytes(), message)? {
@@ -74,9 +76,9 @@ fn series(
     intake: &mut Intake<'_>,
     batch: &mut Batch,
     (message, rest): (Span, Span),
-    built: &mut Vec<u8>,
+    (patterns, built): (&mut Patterns, &mut Vec<u8>),
 ) -> Result<(), Malformed> {
-    let prefix = canonical_prefix(batch.bytes(), message, intake.limits);
+    let prefix = prefix_of(batch.bytes(), message, (patterns, intake.limits));
     match plain(batch.bytes(), message, prefix).filter(|(_, sample)| intake.is_in_time(*sample)) {
         Some((run, sample)) => {
             if batch.series_count() == 0 {
@@ -87,6 +89,19 @@ fn series(
         }
         None => any_series(intake, batch, (message, prefix), built),
     }
+}
+
+/// The canonical run that `message` begins with: by its pattern, or else by a walk.
+#[inline]
+fn prefix_of(request: &[u8], message: Span, (patterns, limits): (&mut Patterns, &Limits)) -> Option<Prefix> {
+    if let Some(run) = patterns.run_of(request, message) {
+        return Some(Prefix { run, replica: None });
+    }
+    let prefix = canonical_prefix(request, message, limits)?;
+    if prefix.replica.is_none() {
+        patterns.see(request, message, prefix.run);
+    }
+    Some(prefix)
 }
 
 /// Labels and sample of a series as nearly every sender writes it: labels that are canonical, then one sample.

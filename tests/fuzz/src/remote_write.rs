@@ -2,6 +2,7 @@
 
 use promantis::series::{LabelRun, LabelRunBuf, METRIC_NAME, REPLICA, SeriesHash};
 use promantis::wire::decode::{Decoded, Limits, Protocol, decode};
+use promantis::wire::snappy::SnappyError;
 use promantis::wire::{encode, snappy};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
@@ -26,9 +27,9 @@ pub fn check(protocol: Protocol, input: &[u8]) {
     let Some((form, body)) = input.split_first() else { return };
     let raw = match form % 2 {
         0 => body.to_vec(),
-        _ => match bounded(|| snappy::decompress(body, RAW_BYTES_MAX)) {
-            Ok(raw) => raw,
-            Err(_) => return,
+        _ => match decompress(body) {
+            Some(raw) => raw,
+            None => return,
         },
     };
     let copy = raw.clone();
@@ -39,6 +40,16 @@ pub fn check(protocol: Protocol, input: &[u8]) {
         cuts(&raw);
     }
     oracle::agrees(protocol, raw).unwrap_or_else(|difference| panic!("{difference}"));
+}
+
+/// Decompresses `body`, if it is a snappy block within bounds, and as the `snap` crate does.
+fn decompress(body: &[u8]) -> Option<Vec<u8>> {
+    let outcome = bounded(|| snappy::decompress(body, RAW_BYTES_MAX));
+    if let Ok(_) | Err(SnappyError::Corrupt(_)) = &outcome {
+        let theirs = snap::raw::Decoder::new().decompress_vec(body);
+        assert!(outcome.as_ref().ok() == theirs.as_ref().ok(), "{:?} or {:?}", outcome.err(), theirs.err());
+    }
+    outcome.ok()
 }
 
 /// What must hold of every request that is accepted, whatever was sent.
