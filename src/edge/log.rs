@@ -13,6 +13,7 @@ mod opening;
 mod reader;
 mod search;
 mod segment;
+mod spares;
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,6 +27,7 @@ pub use frame::{Head, PAYLOAD_BYTES_MAX};
 pub use opening::{Opened, check};
 pub use reader::Reader;
 use segment::{NewSegment, Segment, file_name};
+use spares::Spares;
 
 /// How a log behaves.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +114,7 @@ struct State {
     /// The newest records without a gap, and all that are not durable.
     tail: VecDeque<Record>,
     tail_bytes: usize,
+    spares: Spares,
     /// Whether the last segment cannot be written to any more.
     broken: bool,
     /// Bytes that did not fit when it broke.
@@ -140,8 +143,7 @@ impl Log {
         }
         let arrival = entry.arrival.max(state.arrival);
         let head = state.head(entry, arrival, self.options.durable);
-        // Just as long as the record, so that it can be kept without a copy.
-        let mut record = Vec::with_capacity(frame::RECORD_BYTES + bytes);
+        let mut record = state.spares.take(frame::RECORD_BYTES + bytes);
         frame::encode(&head, entry.parts, &mut record);
         let written = state.write(head.sequence, &record);
         state.next += 1;
@@ -410,7 +412,9 @@ impl State {
             && oldest.head.sequence < self.durable
         {
             self.tail_bytes -= oldest.payload.len();
-            self.tail.pop_front();
+            if let Some(oldest) = self.tail.pop_front() {
+                self.spares.keep(oldest.payload);
+            }
         }
     }
 }

@@ -6,10 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::series::Batch;
 
-/// Batches that are kept.
-const SPARES_MAX: usize = 4;
+/// Batches that are kept: as many as may wait for engines while these are busy.
+const SPARES_MAX: usize = 16;
 /// Bytes of one at most.
 const BYTES_MAX: usize = 4 << 20;
+/// Bytes of all of them.
+const ALL_BYTES_MAX: usize = 16 << 20;
 /// How many times what is wanted a batch may have: what waits for engines is bounded by the room that it occupies.
 const LARGER_MAX: usize = 4;
 
@@ -20,12 +22,14 @@ pub(super) struct Spares(Mutex<Vec<Batch>>);
 impl Spares {
     /// Keeps `batch` as an empty one, unless there are enough or it is too large.
     pub(super) fn keep(&self, mut batch: Batch) {
-        if batch.memory_bytes() > BYTES_MAX {
+        let bytes = batch.memory_bytes();
+        if bytes > BYTES_MAX {
             return;
         }
         batch.recycle();
         let mut spares = self.lock();
-        if spares.len() < SPARES_MAX {
+        let kept = spares.iter().map(Batch::memory_bytes).sum::<usize>();
+        if spares.len() < SPARES_MAX && kept + bytes <= ALL_BYTES_MAX {
             spares.push(batch);
         }
     }
@@ -76,8 +80,10 @@ mod tests {
         let spares = Spares::default();
         spares.keep(batch(BYTES_MAX + 1));
         assert_eq!(spares.take(usize::MAX).memory_bytes(), 0);
-        (0..SPARES_MAX + 1).for_each(|_| spares.keep(batch(10)));
-        let kept = (0..SPARES_MAX + 1).filter(|_| spares.take(10).memory_bytes() > 0);
-        assert_eq!(kept.count(), SPARES_MAX);
+        let kept = |bytes: usize| {
+            (0..SPARES_MAX + 1).for_each(|_| spares.keep(batch(bytes)));
+            (0..SPARES_MAX + 1).filter(|_| spares.take(bytes).memory_bytes() > 0).count()
+        };
+        assert_eq!([10, BYTES_MAX].map(kept), [SPARES_MAX, ALL_BYTES_MAX / BYTES_MAX]);
     }
 }

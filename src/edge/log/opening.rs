@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::frame::{self, Parsed, SegmentHead, SegmentStart};
 use super::search::{self, Search};
 use super::segment::Segment;
+use super::spares::Spares;
 use super::{Log, Options, Record, State};
 use crate::edge::disk::{Disk, File, read_whole};
 
@@ -76,6 +77,7 @@ impl Log {
                     arrival: i64::MIN,
                     tail: VecDeque::new(),
                     tail_bytes: 0,
+                    spares: Spares::default(),
                     broken: false,
                     refused: 0,
                     is_found: true,
