@@ -1,4 +1,4 @@
-//! Bytes on the wire: snappy, remote write 1.0 and 2.0 in, remote write 1.0 out, text exposition in.
+//! Bytes on the wire: snappy, remote write 1.0 and 2.0 in and out, text exposition in.
 //!
 //! Pure, knows only the words. Never trusts a length.
 

@@ -29,7 +29,7 @@ keys! {
     "remote_write[].timeout" "30s" "How long one request may take. More than 0.";
     "remote_write[].max_sample_age" "55m" "Older samples are dropped and counted instead of sent: a Prometheus without an out-of-order window refuses what is older than an hour. `0` sends them whatever their age.";
     "remote_write[].max_samples_per_send" "10000" "Samples in one request. At least 1.";
-    "remote_write[].protocol" "1.0" "Version of remote write: `1.0`, which every receiver takes, or `2.0`, which is shorter before compression and says that series are gauges. A target that turns out not to speak 2.0 is sent 1.0 from then on, until its entry changes.";
+    "remote_write[].protocol" "1.0" "Version of remote write: `1.0`, which every receiver takes, or `2.0`, which is shorter before compression and says that series are gauges. A target that turns out not to speak 2.0 is sent 1.0 from then on, until its entry changes or promantis starts anew.";
     "remote_write[].min_backoff" "30ms" "First pause before a retry; each further one is twice as long. More than 0.";
     "remote_write[].max_backoff" "5s" "Longest pause before a retry. At least `min_backoff`.";
     "remote_write[].headers" "" "Headers to send along, such as `X-Scope-OrgID: tenant`. Those that the protocol sets are refused. Left out: none.";

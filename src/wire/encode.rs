@@ -1,4 +1,4 @@
-//! Derived samples into remote-write 1.0 requests.
+//! Derived samples into remote-write requests: of version 1.0, which another part says in 2.0.
 //!
 //! Labels are spliced from runs that stand on the wire already, so that building a series is a copy of its
 //! bytes. Requests that a receiver refuses are cut into smaller ones here, byte for byte.

@@ -5,14 +5,12 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use prost::Message;
 
 use promantis::cli::workload::{STEP_MS, Shape, bodies};
 use promantis::engine::derive::Output;
 use promantis::series::{LabelRun, METRIC_NAME, Sample, SeriesHash, push_label};
 use promantis::wire::decode::{Limits, Protocol, decode};
-use promantis::wire::encode::{PackedBuilder, RequestBuilder};
-use promantis::wire::prompb::{v1, v2};
+use promantis::wire::encode::{PackedBuilder, RequestBuilder, upgrade};
 use promantis::wire::snappy;
 
 const SERIES: usize = 2000;
@@ -23,7 +21,7 @@ const RAW_BYTES_MAX: usize = 32 << 20;
 fn incoming(c: &mut Criterion) {
     let body = bodies(&Shape::Alike.runs(SERIES), SERIES, 7, NOW_MS).remove(0);
     let raw = unpack(&body);
-    let raw_v2 = version_2(&raw);
+    let raw_v2 = upgrade(&raw).expect("made here");
     let batch = decode(Protocol::V1, raw.clone(), &Limits::default(), i64::MAX).expect("made here").batch;
     let mut group = c.benchmark_group("in");
     group.throughput(Throughput::Elements(SERIES as u64));
@@ -84,31 +82,6 @@ fn derived(run: &[u8]) -> Vec<u8> {
         push_label(&mut derived, label.name.as_bytes(), label.value.as_bytes());
     }
     derived
-}
-
-/// The same request in remote write 2.0.
-fn version_2(raw: &[u8]) -> Vec<u8> {
-    let request = v1::WriteRequest::decode(raw).expect("made here");
-    let mut symbols = vec![Vec::new()];
-    let mut index = std::collections::HashMap::new();
-    let mut refer = |text: &Vec<u8>| {
-        *index.entry(text.clone()).or_insert_with(|| {
-            symbols.push(text.clone());
-            symbols.len() as u32 - 1
-        })
-    };
-    let mut timeseries = Vec::new();
-    for series in &request.timeseries {
-        let labels = series.labels.iter().flat_map(|label| [refer(&label.name), refer(&label.value)]);
-        let samples = series.samples.iter().map(|sample| v2::Sample {
-            value: sample.value,
-            timestamp: sample.timestamp,
-            ..Default::default()
-        });
-        let (labels_refs, samples) = (labels.collect(), samples.collect());
-        timeseries.push(v2::TimeSeries { labels_refs, samples, ..Default::default() });
-    }
-    v2::Request { symbols, timeseries }.encode_to_vec()
 }
 
 criterion_group!(benches, incoming, outgoing);

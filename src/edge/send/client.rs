@@ -3,7 +3,7 @@
 //! Keeps connections alive, follows no redirects, and gives a request one deadline from connecting to the
 //! last byte of the answer. Speaks plain HTTP/1.1.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,8 +24,8 @@ use crate::wire::decode::Protocol;
 /// Bytes of an answer's body that are read; a longer one costs the connection.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
-/// What the name of each header begins and ends with that tells how much of a request of version 2.0 was written.
-const WRITTEN: [&str; 2] = ["x-prometheus-remote-write-", "-written"];
+/// Header by which a receiver of version 2.0 tells how many samples it wrote.
+const SAMPLES_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-samples-written");
 
 /// Header that names the version of the protocol.
 const VERSION_HEADER: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
@@ -35,16 +35,20 @@ const VERSION_HEADER: HeaderName = HeaderName::from_static("x-prometheus-remote-
 pub(super) struct Endpoint {
     pub(super) spec: TargetSpec,
     headers: HeaderMap,
-    /// What answers told of the version: one of the constants below.
-    known: AtomicU8,
+    /// Whether the target turned out not to speak version 2.0.
+    older: AtomicBool,
 }
 
-/// No request of version 2.0 was answered yet.
-const UNKNOWN: u8 = 0;
-/// Answers have the headers that version 2.0 asks for.
-const SPEAKS_2: u8 = 1;
-/// It does not speak 2.0.
-const SPEAKS_1: u8 = 2;
+/// What an answer to a request of version 2.0 tells of who gave it.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Speaks {
+    /// Nothing against 2.0.
+    Version2,
+    /// 1.0 alone: it took nothing, unless somebody between took its headers away.
+    Version1,
+    /// It refused the request, and did not say how much it wrote: perhaps it is 1.0 that it speaks.
+    Unclear,
+}
 
 impl Endpoint {
     /// Makes `spec` ready. A header whose value HTTP does not allow is logged by its name and left out.
@@ -66,37 +70,17 @@ impl Endpoint {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         let agent = concat!("promantis/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-        Self { spec, headers, known: AtomicU8::new(UNKNOWN) }
+        Self { spec, headers, older: AtomicBool::new(false) }
     }
 
     /// The version in which derived samples are to be sent now.
     pub(super) fn protocol(&self) -> Protocol {
-        match self.known.load(Ordering::Relaxed) {
-            SPEAKS_1 => Protocol::V1,
-            _ => self.spec.protocol,
-        }
+        if self.older.load(Ordering::Relaxed) { Protocol::V1 } else { self.spec.protocol }
     }
 
-    /// Whether `answer` to a request of version 2.0 shows that the target does not speak it, and took nothing. It is
-    /// to be sent version 1.0 from then on.
-    ///
-    /// A receiver of 1.0 alone may answer 204 to what it reads as an empty request, or call it damaged.
-    pub(super) fn turns_out_older(&self, answer: &Answer) -> bool {
-        let before = self.known.load(Ordering::Relaxed);
-        let older = match answer.outcome {
-            Outcome::Rejected { status: StatusCode::UNSUPPORTED_MEDIA_TYPE } => true,
-            Outcome::Rejected { status: StatusCode::BAD_REQUEST } => {
-                !answer.told_written && before == UNKNOWN
-            }
-            Outcome::Accepted => !answer.told_written,
-            Outcome::Rejected { .. } | Outcome::Recoverable { .. } => false,
-        };
-        if older {
-            self.known.store(SPEAKS_1, Ordering::Relaxed);
-        } else if answer.told_written {
-            self.known.store(SPEAKS_2, Ordering::Relaxed);
-        }
-        older
+    /// Sends version 1.0 from now on. Says whether that is news.
+    pub(super) fn fall_back(&self) -> bool {
+        !self.older.swap(true, Ordering::Relaxed)
     }
 
     fn request(&self, protocol: Protocol, body: Bytes) -> Request<Full<Bytes>> {
@@ -124,10 +108,24 @@ impl Endpoint {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) outcome: Outcome,
-    /// Whether it told how much was written, as version 2.0 asks for.
-    pub(super) told_written: bool,
+    /// How many samples were written, where it says so.
+    pub(super) written: Option<u64>,
     /// Status and the begin of the body, or the error; empty when accepted.
     pub(super) detail: String,
+}
+
+impl Answer {
+    /// What it tells of who gave it, as the answer to a request of version 2.0.
+    ///
+    /// A receiver of 1.0 alone may answer 204 to what it reads as an empty request, or call it damaged.
+    pub(super) fn speaks(&self) -> Speaks {
+        match (self.outcome, self.written) {
+            (Outcome::Rejected { status: StatusCode::UNSUPPORTED_MEDIA_TYPE }, _) => Speaks::Version1,
+            (Outcome::Accepted, None | Some(0)) => Speaks::Version1,
+            (Outcome::Rejected { status: StatusCode::BAD_REQUEST }, None) => Speaks::Unclear,
+            _ => Speaks::Version2,
+        }
+    }
 }
 
 /// Connections to one target.
@@ -161,23 +159,22 @@ impl Client {
 }
 
 fn unheard(detail: String) -> Answer {
-    Answer { outcome: Outcome::UNHEARD, told_written: false, detail }
+    Answer { outcome: Outcome::UNHEARD, written: None, detail }
 }
 
 /// The status decides; the body is for the log, and reading it may fail.
 async fn answered(endpoint: &Endpoint, response: Response<Incoming>, deadline: Instant) -> Answer {
     let status = response.status();
     let outcome = Outcome::of(status, response.headers());
-    let [begin, end] = WRITTEN;
-    let mut names = response.headers().keys().map(HeaderName::as_str);
-    let told_written = names.any(|name| name.starts_with(begin) && name.ends_with(end));
+    let written =
+        response.headers().get(SAMPLES_WRITTEN).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let mut body = Vec::new();
     let _ = timeout_at(deadline, read(response.into_body(), &mut body)).await;
     let detail = match outcome {
         Outcome::Accepted => String::new(),
         _ => format!("{status}: {}", excerpt(&endpoint.redacted(&String::from_utf8_lossy(&body)))),
     };
-    Answer { outcome, told_written, detail }
+    Answer { outcome, written, detail }
 }
 
 /// Reads `from` to its end, or until it is longer than it may be.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::client::{Answer, Client, Endpoint};
+use super::client::{Answer, Client, Endpoint, Speaks};
 use super::delivery::{Loss, Part, RAW_BYTES_MAX};
 use super::outcome::Outcome;
 use super::place::{GivenUp, Place};
@@ -83,30 +83,35 @@ impl Target {
 
     /// Posts `part` once, and counts and logs how it was taken.
     ///
-    /// A target that turns out not to speak version 2.0 is sent the part again at once, in 1.0.
+    /// A target that does not seem to speak version 2.0 is sent the part again at once, in 1.0.
     pub(super) async fn post(&self, part: Part) -> Outcome {
         let endpoint = self.endpoint();
-        let answer = match upgraded(&endpoint, &part) {
+        let samples = part.samples as u64;
+        let answer = match upgraded(&endpoint, &part).await {
             None => self.client.post(&endpoint, Protocol::V1, part.body).await,
-            Some(body) => {
-                let answer = self.client.post(&endpoint, Protocol::V2, body).await;
-                if endpoint.turns_out_older(&answer) {
-                    let (remote, detail) = (self.name.as_str(), answer.detail.as_str());
-                    tracing::warn!(
-                        remote,
-                        detail,
-                        "does not speak remote write 2.0; it is sent 1.0 from now on"
-                    );
-                    self.client.post(&endpoint, Protocol::V1, part.body).await
-                } else {
-                    answer
-                }
-            }
+            Some(body) => self.post_upgraded(&endpoint, body, part.body).await,
         };
         if answer.outcome == Outcome::Accepted {
-            count(&self.metrics.remote_write_samples, "target", &self.name, part.samples as u64);
+            count(&self.metrics.remote_write_samples, "target", &self.name, samples);
         }
         self.took(&answer)
+    }
+
+    /// Posts `body`, of version 2.0, and if that is not understood `older`, which is the same in 1.0.
+    async fn post_upgraded(&self, endpoint: &Endpoint, body: Bytes, older: Bytes) -> Answer {
+        let answer = self.client.post(endpoint, Protocol::V2, body).await;
+        let speaks = answer.speaks();
+        if speaks == Speaks::Version2 {
+            return answer;
+        }
+        self.count_requests(1, "unsupported");
+        let again = self.client.post(endpoint, Protocol::V1, older).await;
+        // What is refused in either version is refused for what is in it.
+        if (speaks == Speaks::Version1 || again.outcome == Outcome::Accepted) && endpoint.fall_back() {
+            let (remote, detail) = (self.name.as_str(), answer.detail.as_str());
+            tracing::warn!(remote, detail, "does not speak remote write 2.0; it is sent 1.0 from now on");
+        }
+        again
     }
 
     /// Posts `request` once as it came, and counts and logs how it was taken.
@@ -210,13 +215,18 @@ impl Target {
     }
 }
 
-/// What to post instead of `part` where the target is sent version 2.0: the same bytes on every retry.
-fn upgraded(endpoint: &Endpoint, part: &Part) -> Option<Bytes> {
+/// What to post instead of `part` where the target is sent version 2.0: the same bytes on every retry. That takes
+/// milliseconds, for which others do not wait.
+async fn upgraded(endpoint: &Endpoint, part: &Part) -> Option<Bytes> {
     if endpoint.protocol() == Protocol::V1 {
         return None;
     }
-    let raw = snappy::decompress(&part.body, RAW_BYTES_MAX).ok()?;
-    Some(Bytes::from(snappy::compress(&encode::upgrade(&raw)?)))
+    let body = part.body.clone();
+    let upgrade = move || {
+        let raw = snappy::decompress(&body, RAW_BYTES_MAX).ok()?;
+        Some(Bytes::from(snappy::compress(&encode::upgrade(&raw)?)))
+    };
+    tokio::task::spawn_blocking(upgrade).await.ok()?
 }
 
 /// Where each lane begins: as the log says, or with what comes from now on.

@@ -1,8 +1,8 @@
 //! Remote-write 1.0 requests that are compressed as they are built.
 //!
-//! What stands in a request is known while it is built: series of one group differ in their names alone, and from a group
-//! before whose labels are as long in a few bytes. That is the group before where all series are of one kind, and the same
-//! family of the target before where a scrape brings one target after the other. So copies are written where a compressor would have to search for them, and what is
+//! What stands in a request is known while it is built: series of one group differ in their names alone, and in a few
+//! bytes from a group before whose labels are as long. Where all series are of one kind, that is the last one; where a
+//! scrape brings target after target, it is the same family of the target before. So copies are written where a compressor would have to search for them, and what is
 //! copied is written nowhere before.
 
 use super::{EncodedTimestamp, SAMPLE_TAG, SERIES_TAG, VALUE_TAG, normalised, push_varint};
@@ -16,6 +16,9 @@ const POOR: usize = 4;
 
 /// How many groups are remembered, by the lengths of their labels: a target has some dozens of kinds.
 const GROUPS: usize = 128;
+
+/// Room for labels of a group that is kept for the next request.
+const KEPT_BYTES_MAX: usize = 4 << 10;
 
 /// Fewer bytes are not worth a copy, unless it goes on with the one before.
 const COPY_MIN: usize = 4;
@@ -41,7 +44,7 @@ pub struct PackedBuilder {
     last: usize,
     /// Room for a further group.
     spare: Group,
-    /// Where each name was written last by a group that was not like the one before it.
+    /// Where each name was written last by a group of which none was known that is like it.
     names: Vec<(&'static [u8], usize)>,
     /// Tag and length of a series.
     head: Vec<u8>,
@@ -52,7 +55,7 @@ pub struct PackedBuilder {
 struct Group {
     /// Where it begins.
     at: usize,
-    /// Labels that all its series share, and perhaps more, up to a whole number of chunks.
+    /// Labels that all its series share, and zeroes up to a whole number of chunks.
     run: Vec<u8>,
     /// How the labels are divided: what stands in front of the name, then each part behind it.
     lengths: Vec<usize>,
@@ -80,6 +83,9 @@ type Parts<'a> = (&'a [u8], &'a [&'a [u8]]);
 impl Group {
     /// Takes it for nothing to copy from.
     fn forget(&mut self) {
+        if self.run.len() > KEPT_BYTES_MAX {
+            self.run = Vec::new();
+        }
         self.series.clear();
         self.lengths.clear();
     }
@@ -102,6 +108,7 @@ impl Group {
             self.run[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         }
+        self.run[at..].fill(0);
     }
 
     /// A part of the labels, 0 for what stands in front of the name, and where it stands.
@@ -348,9 +355,8 @@ fn write_changes(
     let (chunks, old) = (new.as_chunks::<CHUNK>().0, old.as_chunks::<CHUNK>().0);
     for (chunk, old) in chunks.iter().zip(old) {
         if chunk != old {
-            // Behind the labels may stand anything.
             let (first, last) = differences(chunk, old);
-            let (first, end) = ((at + first).min(bytes), (at + last + 1).min(bytes));
+            let (first, end) = (at + first, at + last + 1);
             elements.copy_back(back, gap + first - written);
             elements.literal(&new[first..end]);
             (written, gap) = (end, 0);
@@ -432,10 +438,12 @@ mod tests {
         b"\x0a\x0d\x0a\x08__name__\x12\x01c",
     ];
 
-    /// Both builders, given the same.
+    /// Builders that are given the same.
     #[derive(Default)]
     struct Both {
         packed: PackedBuilder,
+        /// One that has built no request before.
+        fresh: PackedBuilder,
         plain: RequestBuilder,
     }
 
@@ -456,7 +464,10 @@ mod tests {
             let (before, after): (Vec<_>, Vec<_>) = labels.iter().partition(|(name, _)| *name < "__name__");
             let (before, after) = (run(&before), run(&after));
             let parts = after.split_at(after.len() / 3);
-            self.packed.push((&before, &[parts.0, &[], parts.1]), outputs, timestamp);
+            let builders = [&mut self.packed, &mut self.fresh];
+            for builder in builders {
+                builder.push((&before, &[parts.0, &[], parts.1]), outputs, timestamp);
+            }
             for &(name, value) in outputs {
                 self.plain.push(&[&before, name, &after], Sample { timestamp, value });
             }
@@ -470,6 +481,10 @@ mod tests {
             let packed = self.packed.finish();
             assert!(self.packed.is_empty());
             assert_eq!(read(&snappy::decompress(&packed, 1 << 24).unwrap()), read(&plain));
+            assert!(
+                std::mem::take(&mut self.fresh).finish() == packed,
+                "what was sent before is seen in the bytes"
+            );
             packed.len()
         }
     }

@@ -43,7 +43,7 @@ impl<'a> Symbols<'a> {
 /// same; costs a look-up of each label's name and value.
 pub fn upgrade(raw: &[u8]) -> Option<Vec<u8>> {
     let mut symbols = Symbols::new();
-    let (mut all, mut refs, mut samples) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut all, mut head, mut refs, mut samples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut fields = Fields::over(raw).ok()?;
     while let Some(field) = fields.next_field().ok()? {
         if field.number != SERIES_FIELD {
@@ -52,7 +52,8 @@ pub fn upgrade(raw: &[u8]) -> Option<Vec<u8>> {
         refs.clear();
         samples.clear();
         series(raw, field.bytes().ok()?, &mut symbols, (&mut refs, &mut samples))?;
-        let mut head = vec![REFS_TAG];
+        head.clear();
+        head.push(REFS_TAG);
         push_varint(&mut head, refs.len() as u64);
         all.push(SERIES_TAG);
         push_varint(&mut all, (head.len() + refs.len() + samples.len() + GAUGE.len()) as u64);

@@ -18,6 +18,9 @@ const NEAR_TAG: u32 = 1;
 /// A literal of no more bytes has its length in the tag.
 const SHORT_LITERAL: usize = 60;
 
+/// Room that is kept for the next block.
+const KEPT_BYTES_MAX: usize = 2 << 20;
+
 /// Bytes of a copy of [`COPY_MAX`], five times, each three bytes after the last, leave one of sixteen.
 const FIVE: u128 = 1 | 1 << 24 | 1 << 48 | 1 << 72 | 1 << 96;
 
@@ -111,6 +114,9 @@ impl Elements {
         self.out[start..LENGTH_BYTES_MAX].copy_from_slice(&length);
         let block = self.out[start..self.end].to_vec();
         (self.end, self.at) = (LENGTH_BYTES_MAX, 0);
+        if self.out.len() > KEPT_BYTES_MAX {
+            self.out = vec![0; LENGTH_BYTES_MAX];
+        }
         block
     }
 

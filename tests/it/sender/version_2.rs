@@ -18,7 +18,7 @@ fn is_v2(post: &Post) -> bool {
 
 /// Sends three requests to a receiver that answers those of version 2.0 as `reply` says, and compares which versions it
 /// sees and how many requests count as accepted. Each sample is to be taken once.
-async fn check(reply: fn(&Post) -> Reply, versions: &[bool]) {
+async fn check(reply: fn(&Post) -> Reply, versions: &[bool]) -> Vec<Post> {
     let receiver = Receiver::start(move |post| if is_v2(post) { reply(post) } else { OK }).await;
     let sender = Sender::start(vec![TargetSpec { protocol: Protocol::V2, ..spec(receiver.url()) }]);
     [1, 2, 3].into_iter().for_each(|timestamp| sender.offer(&request(["a", "b"], timestamp)));
@@ -33,13 +33,15 @@ async fn check(reply: fn(&Post) -> Reply, versions: &[bool]) {
     assert_eq!(times, [1, 2, 3]);
     assert_eq!((sender.requests("accepted"), sender.samples("one")), (3, 6));
     assert_eq!(sender.dropped("rejected"), 0);
+    receiver.posts()
 }
 
 #[tokio::test]
 async fn a_target_that_speaks_version_2_is_sent_it() {
     check(|_| WRITTEN, &[true; 3]).await;
     let hiccup = |post: &Post| if post.nth == 1 { Reply::Status(503) } else { WRITTEN };
-    check(hiccup, &[true; 4]).await;
+    let posts = check(hiccup, &[true; 4]).await;
+    assert_eq!(posts[1].body, posts[2].body, "a retry is the same");
 }
 
 #[tokio::test]
@@ -53,12 +55,31 @@ async fn a_target_that_does_not_speak_version_2_is_sent_version_1_and_loses_noth
 
 #[tokio::test]
 async fn a_target_that_forgets_version_2_is_noticed() {
-    let forgets = |post: &Post| if post.nth == 0 { WRITTEN } else { OK };
-    let receiver = Receiver::start(move |post| if is_v2(post) { forgets(post) } else { OK }).await;
+    for status in [204, 400, 415] {
+        let forgets = move |post: &Post| if post.nth == 0 { WRITTEN } else { Reply::Status(status) };
+        let receiver = Receiver::start(move |post| if is_v2(post) { forgets(post) } else { OK }).await;
+        let sender = Sender::start(vec![TargetSpec { protocol: Protocol::V2, ..spec(receiver.url()) }]);
+        [1, 2, 3].into_iter().for_each(|timestamp| sender.offer(&request(["a"], timestamp)));
+        sender.finish().await;
+        let versions: Vec<_> = receiver.posts().iter().map(is_v2).collect();
+        assert_eq!(versions, [true, true, false, false], "{status}");
+        let counts = ["accepted", "unsupported", "rejected"].map(|outcome| sender.requests(outcome));
+        assert_eq!(counts, [3, 1, 0], "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_in_either_version_says_nothing_of_the_version() {
+    let receiver = Receiver::start(|post| match post.nth {
+        0 | 1 => Reply::Status(400),
+        _ => WRITTEN,
+    })
+    .await;
     let sender = Sender::start(vec![TargetSpec { protocol: Protocol::V2, ..spec(receiver.url()) }]);
-    [1, 2, 3].into_iter().for_each(|timestamp| sender.offer(&request(["a"], timestamp)));
+    [1, 2].into_iter().for_each(|timestamp| sender.offer(&request(["a"], timestamp)));
     sender.finish().await;
-    assert_eq!(receiver.posts().iter().map(is_v2).collect::<Vec<_>>(), [true, true, false, false]);
+    assert_eq!(receiver.posts().iter().map(is_v2).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(sender.dropped("rejected"), 1);
 }
 
 #[tokio::test]
