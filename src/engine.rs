@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::series::{Batch, MetricKind, Series};
 
+use bank::Named;
 use derive::{Origin, PREFIX, Scratch, Way};
 use families::Families;
 use monitor::{Monitor, Plan};
@@ -72,6 +73,8 @@ pub struct Counts {
 pub struct Engine {
     shard: Shard,
     plan: Arc<Plan>,
+    /// By each monitor of the plan.
+    named: Vec<Named>,
     table: Table,
     families: Families,
     replicas: Replicas,
@@ -95,6 +98,7 @@ impl Engine {
             scratch: Scratch::default(),
             reader: Reader::default(),
             shard,
+            named: named(&plan),
             plan,
         }
     }
@@ -108,13 +112,15 @@ impl Engine {
         self.learn_families(batch);
         let elected = self.replicas.elect(batch.sources(), arrival);
         let shard = self.shard;
-        let own = batch.iter().filter(|series| series.hash.shard(shard.count) == shard.index);
+        let own = batch.hashes().enumerate().filter(|(_, hash)| hash.shard(shard.count) == shard.index);
         // Another thread has written the labels.
-        for series in Ahead::new(own, |series| prefetch(series.labels.as_bytes())) {
-            if elected.has(series.source) {
-                self.ingest_series(&series, arrival, sink, &mut counts);
+        let ask = |&place: &usize| prefetch(batch.labels_at(place).as_bytes());
+        for place in Ahead::new(own.map(|(place, _)| place), ask) {
+            let Series { source, samples, .. } = batch.at(place);
+            if elected.has(source) {
+                self.ingest_series((batch, place), arrival, sink, &mut counts);
             } else {
-                counts.skip(Skip::Replica, series.samples.len() as u64);
+                counts.skip(Skip::Replica, samples.len() as u64);
             }
         }
         counts
@@ -182,6 +188,7 @@ impl Engine {
         self.table.limit(&plan.limits, self.shard.count);
         self.table.forget_ignored();
         self.generation = self.generation.wrapping_add(1);
+        self.named = named(&plan);
         self.plan = plan;
         counts
     }
@@ -222,22 +229,33 @@ impl Engine {
         }
     }
 
+    /// Judges the samples of the series at a place of a batch. Whatever is seldom needed is told the place, and not the
+    /// series, which then need not stand in memory.
+    #[inline(always)]
     fn ingest_series(
         &mut self,
-        series: &Series<'_>,
+        (batch, place): (&Batch, usize),
         arrival: i64,
         sink: &mut impl Sink,
         counts: &mut Counts,
     ) {
-        let slot = match self.slot_of(series, arrival, sink, counts) {
-            Ok(slot) => slot,
-            Err(Some(skip)) => return counts.skip(skip, series.samples.len() as u64),
-            Err(None) => {
-                let reasons = series.samples.iter().filter_map(|&sample| admit(sample, None).err());
-                return reasons.for_each(|reason| counts.skip(reason, 1));
+        let series = batch.at(place);
+        let slot = match self.table.find(series.hash) {
+            Some(slot) => slot,
+            None => match self.take_in((batch, place), arrival, counts) {
+                Some(slot) => slot,
+                None => return,
+            },
+        };
+        let entry = loop {
+            let entry = self.table.get(slot).expect("a slot that was found is taken");
+            if entry.known.generation == self.generation && !entry.known.is_told(series.kind) {
+                break entry;
+            }
+            if let Err(skip) = self.select_again(slot, (batch, place), sink, counts) {
+                return counts.skip(skip, series.samples.len() as u64);
             }
         };
-        let entry = self.table.get(slot).expect("a slot that was found is taken");
         let origin = entry.way.origin(series.labels);
         let known = &mut entry.known;
         known.arrival = arrival;
@@ -250,10 +268,11 @@ impl Engine {
                 counts.skip(skip, 1);
             }
             for signal in &mut known.signals {
-                let monitor = &self.plan.monitors[signal.monitor as usize];
+                let index = signal.monitor as usize;
+                let (monitor, named) = (&self.plan.monitors[index], self.named[index]);
                 let was = i64::from(signal.is_flagged());
                 match admitted {
-                    Ok(()) => match signal.judge(sample, (origin, monitor), &mut self.scratch, sink) {
+                    Ok(()) => match signal.judge(sample, (origin, monitor, named), &mut self.scratch, sink) {
                         Ok(effect) => counts.judge(effect),
                         Err(skip) => counts.skip(skip, 1),
                     },
@@ -268,19 +287,25 @@ impl Engine {
         }
     }
 
-    /// Finds the slot of a series, selecting and admitting it where it is new. Says why there is none, unless it is
-    /// because of each sample.
-    fn slot_of(
-        &mut self,
-        series: &Series<'_>,
-        arrival: i64,
-        sink: &mut impl Sink,
-        counts: &mut Counts,
-    ) -> Result<u32, Option<Skip>> {
-        if let Some(slot) = self.table.find(series.hash) {
-            self.select_again(slot, series, sink, counts)?;
-            return Ok(slot);
+    /// Takes in a series that is not known, or counts why it is not.
+    #[cold]
+    #[inline(never)]
+    fn take_in(&mut self, (batch, place): (&Batch, usize), arrival: i64, counts: &mut Counts) -> Option<u32> {
+        let series = batch.at(place);
+        match self.admit_series(series, arrival) {
+            Ok(slot) => return Some(slot),
+            Err(Some(skip)) => counts.skip(skip, series.samples.len() as u64),
+            Err(None) => {
+                let reasons = series.samples.iter().filter_map(|&sample| admit(sample, None).err());
+                reasons.for_each(|reason| counts.skip(reason, 1));
+            }
         }
+        None
+    }
+
+    /// Selects and admits a series that is not monitored, where it may be. Says why not, unless it is because of each
+    /// sample.
+    fn admit_series(&mut self, series: Series<'_>, arrival: i64) -> Result<u32, Option<Skip>> {
         if self.table.is_ignored(series.hash) {
             return Err(Some(Skip::Unmonitored));
         }
@@ -307,21 +332,20 @@ impl Engine {
     }
 
     /// Brings the signals of a known series up to the present selection and types.
+    #[cold]
+    #[inline(never)]
     fn select_again(
         &mut self,
         slot: u32,
-        series: &Series<'_>,
+        (batch, place): (&Batch, usize),
         sink: &mut impl Sink,
         counts: &mut Counts,
     ) -> Result<(), Skip> {
+        let series = batch.at(place);
         let generation = self.generation;
         let entry = self.table.get(slot).expect("a slot that was found is taken");
         let known = &mut entry.known;
-        let told = known.said == MetricKind::Unknown && series.kind != MetricKind::Unknown;
-        if known.generation == generation && !told {
-            return Ok(());
-        }
-        if told {
+        if known.is_told(series.kind) {
             known.said = series.kind;
         }
         let said = known.said;
@@ -362,6 +386,11 @@ impl Engine {
     fn kind_of(&self, name: &str, said: MetricKind) -> MetricKind {
         if said == MetricKind::Unknown { self.families.kind_of(name) } else { said }
     }
+}
+
+/// The methods that each monitor of a plan names.
+fn named(plan: &Plan) -> Vec<Named> {
+    plan.monitors.iter().map(|monitor| Named::by(monitor)).collect()
 }
 
 fn draw(index: usize, monitor: &Monitor, origin: Origin<'_>, kind: MetricKind) -> Signal {

@@ -50,7 +50,14 @@ impl Bank {
     /// Asks every method of `monitor`.
     pub fn score(&self, sample: Sample, monitor: &Monitor) -> Votes {
         let mut votes = Votes::default();
-        let named = Named::by(monitor);
+        self.ask(sample, (monitor, Named::by(monitor)), &mut votes);
+        votes
+    }
+
+    /// Asks every method of `monitor`, which are those `named`. There are no votes yet, and they are put where they will
+    /// be read: they are not copied.
+    #[inline(always)]
+    pub(super) fn ask(&self, sample: Sample, (monitor, named): (&Monitor, Named), votes: &mut Votes) {
         if named.windowed()
             && let Some(window) = self.window.as_ref().and_then(ShortMemory::summary)
         {
@@ -78,10 +85,10 @@ impl Bank {
         {
             votes.set(kind, Some(around_constant(sample.value, constant)));
         }
-        votes
     }
 
     /// The only value that a known signal ever had, by the method that knows it.
+    #[cold]
     fn constant(&self, monitor: &Monitor) -> Option<(DetectorKind, f64)> {
         if let Some(zscore) = &self.zscore {
             return Some((DetectorKind::ZScore, zscore.constant(MIN_OBSERVATIONS)?));
@@ -94,6 +101,7 @@ impl Bank {
     }
 
     /// Teaches every method.
+    #[inline]
     pub fn learn(&mut self, sample: Sample) {
         if let Some(zscore) = &mut self.zscore {
             zscore.learn(sample);
@@ -108,6 +116,7 @@ impl Bank {
 
     /// Moves everything learned by `distance`: a new level was accepted, its spread is taken to be the
     /// old one.
+    #[cold]
     pub fn shift(&mut self, distance: f64) {
         if let Some(zscore) = &mut self.zscore {
             zscore.shift(distance);
@@ -138,11 +147,11 @@ impl Bank {
 }
 
 /// The methods that a monitor names, a bit for each.
-#[derive(Clone, Copy)]
-struct Named(u8);
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named(u8);
 
 impl Named {
-    fn by(monitor: &Monitor) -> Self {
+    pub(super) fn by(monitor: &Monitor) -> Self {
         Self(monitor.detectors.iter().fold(0, |named, &kind| named | 1 << kind as u8))
     }
 

@@ -58,6 +58,7 @@ impl Default for HourOfWeek {
 
 impl Detector for HourOfWeek {
     /// `None` before [`MIN_OBSERVATIONS`], and while the hour that speaks has only equal values.
+    #[inline]
     fn score(&self, sample: Sample) -> Option<Verdict> {
         let moments = self.speaking(sample.timestamp).unwrap_or(self.all);
         if moments.count < MIN_OBSERVATIONS {
@@ -66,6 +67,7 @@ impl Detector for HourOfWeek {
         Some(Verdict::of(sample.value, moments.band()?))
     }
 
+    #[inline]
     fn learn(&mut self, sample: Sample) {
         self.all.learn(sample.value);
         self.since = self.since.min(sample.timestamp);
@@ -93,6 +95,7 @@ impl HourOfWeek {
     }
 
     /// The hour of `timestamp`, where it may speak.
+    #[inline]
     fn speaking(&self, timestamp: i64) -> Option<Moments> {
         if timestamp.saturating_sub(self.since) < MIN_HISTORY_MS {
             return None;
@@ -106,6 +109,7 @@ impl HourOfWeek {
 
     /// Puts the present hour away and takes another out.
     #[cold]
+    #[inline(never)]
     fn turn_to(&mut self, hour: usize) {
         if self.present.count > 0 {
             let week = self.week.get_or_insert_default();
@@ -115,6 +119,8 @@ impl HourOfWeek {
         self.hour = hour as u8;
     }
 
+    #[cold]
+    #[inline(never)]
     fn put_away(&self, hour: usize) -> Option<Moments> {
         self.week.as_ref()?.get(hour)
     }
@@ -141,7 +147,18 @@ impl TryFrom<Saved> for HourOfWeek {
 
 /// The hour of the week of `timestamp`, milliseconds since the Unix epoch: 0 is Monday 00:00 UTC, 167 is
 /// Sunday 23:00 UTC.
+#[inline]
 pub fn hour_of_week(timestamp: i64) -> usize {
+    match u64::try_from(timestamp) {
+        // Without a sign, divisions by what is known take half as long.
+        Ok(since) => ((since / HOUR_MS as u64 + EPOCH_HOUR as u64) % HOURS as u64) as usize,
+        Err(_) => hour_before_epoch(timestamp),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn hour_before_epoch(timestamp: i64) -> usize {
     (timestamp.div_euclid(HOUR_MS) + EPOCH_HOUR).rem_euclid(HOURS as i64) as usize
 }
 

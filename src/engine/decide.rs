@@ -90,7 +90,7 @@ impl Decision {
     ///
     /// Without any vote there is nothing to decide: the flag stays as it is, and everything is learned unless it
     /// is raised.
-    #[inline]
+    #[inline(always)]
     pub fn decide(&mut self, sample: Sample, votes: &Votes, policy: &Policy) -> (Option<Decided>, Lesson) {
         let warm = self.seen >= policy.warm_up;
         self.seen = self.seen.saturating_add(u32::from(!warm));
@@ -134,6 +134,7 @@ impl Decision {
     ///
     /// The flag waits until the window could be filled as far as it must be. Behind a hard limit the time
     /// to acceptance begins anew: such a level is never normal.
+    #[inline]
     fn update(&mut self, now: i64, outside: bool, by: DetectorKind, policy: &Policy) -> Option<()> {
         self.window_since = if self.window_since == i64::MAX { now } else { self.window_since };
         let share = self.window.observe(now, outside, policy.trigger_ms);
@@ -157,6 +158,7 @@ impl Decision {
 
     /// Takes the level for the new normal: lowers the flag, warms up again, and tells by how much the
     /// level moved.
+    #[cold]
     fn accept(&mut self) -> f64 {
         let (sum, count) = self.flag.as_ref().map_or((0.0, 0), |raised| raised.distance);
         *self = Self::default();

@@ -72,12 +72,18 @@ pub struct Band {
 
 impl Band {
     /// A band of `half_width` around `expected`, or `None` where it has no width or is not finite.
+    #[inline]
     pub fn around(expected: f64, half_width: f64) -> Option<Self> {
-        let band = Self { expected, lower: expected - half_width, upper: expected + half_width };
-        (half_width > 0.0 && band.lower.is_finite() && band.upper.is_finite()).then_some(band)
+        // What the edge is that is farther from zero, but for its sign: if it is finite, both are.
+        let farther = expected.abs() + half_width;
+        if half_width > 0.0 && farther <= f64::MAX {
+            return Some(Self { expected, lower: expected - half_width, upper: expected + half_width });
+        }
+        None
     }
 
     /// Signed score of `value`: 0 at the expected value, 1 at the upper edge, −1 at the lower one.
+    #[inline]
     pub fn score(self, value: f64) -> f64 {
         let distance = value - self.expected;
         let width = if distance >= 0.0 { self.upper - self.expected } else { self.expected - self.lower };
@@ -96,6 +102,7 @@ pub struct Verdict {
 
 impl Verdict {
     /// The verdict of a band on a value.
+    #[inline]
     pub fn of(value: f64, band: Band) -> Self {
         Self { score: band.score(value), band }
     }

@@ -9,12 +9,14 @@ const LINE: usize = 64;
 #[inline]
 pub(super) fn prefetch<T: ?Sized>(wanted: &T) {
     let start = std::ptr::from_ref(wanted).cast::<i8>();
-    let size = size_of_val(wanted);
-    for offset in (0..size).step_by(LINE) {
+    let last = size_of_val(wanted).saturating_sub(1);
+    let mut offset = 0;
+    while offset < last {
         fetch(start.wrapping_add(offset));
+        offset += LINE;
     }
     // Few begin where a line does, so most end in one more.
-    fetch(start.wrapping_add(size.saturating_sub(1)));
+    fetch(start.wrapping_add(last));
 }
 
 /// Items before their turn for which memory is asked.
@@ -24,25 +26,27 @@ const STEPS: usize = 2;
 pub(super) struct Ahead<I: Iterator, F> {
     items: I,
     ask: F,
+    /// The one that is next, first.
     waiting: [Option<I::Item>; STEPS],
-    turn: usize,
 }
 
 impl<I: Iterator, F: Fn(&I::Item)> Ahead<I, F> {
     /// Goes through `items`, which `ask` asks for what they need.
     pub(super) fn new(mut items: I, ask: F) -> Self {
         let waiting = std::array::from_fn(|_| items.next().inspect(&ask));
-        Self { items, ask, waiting, turn: 0 }
+        Self { items, ask, waiting }
     }
 }
 
 impl<I: Iterator, F: Fn(&I::Item)> Iterator for Ahead<I, F> {
     type Item = I::Item;
 
+    #[inline]
     fn next(&mut self) -> Option<I::Item> {
-        let next = self.items.next().inspect(&self.ask);
-        let item = std::mem::replace(&mut self.waiting[self.turn], next);
-        self.turn = (self.turn + 1) % STEPS;
+        let mut item = self.items.next().inspect(&self.ask);
+        for waiting in self.waiting.iter_mut().rev() {
+            std::mem::swap(waiting, &mut item);
+        }
         item
     }
 }

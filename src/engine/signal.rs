@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::bank::Bank;
+use super::bank::{Bank, Named};
 use super::decide::{Decided, Decision, Lesson, Votes};
 use super::derive::{DerivedLabels, Origin, Output, Room, Scratch, Spliced};
 use super::forecast::linear::{Line, LinearTrend};
@@ -106,20 +106,22 @@ impl Signal {
         self.bank.prefetch();
     }
 
-    /// Judges a sample that the series, with the labels of `origin`, admitted.
+    /// Judges a sample that the series, with the labels of `origin`, admitted, by the methods that `monitor` names.
+    #[inline(always)]
     pub(super) fn judge(
         &mut self,
         sample: Sample,
-        (origin, monitor): (Origin<'_>, &Arc<Monitor>),
+        (origin, monitor, named): (Origin<'_>, &Arc<Monitor>, Named),
         scratch: &mut Scratch,
         sink: &mut impl Sink,
     ) -> Result<Effect, Skip> {
         let sample = self.transform.observe(sample)?;
         let Scratch { shared, single } = scratch;
         let labels = DerivedLabels::build(origin, &monitor.name, self.transform.stat(), shared);
-        let votes = self.bank.score(sample, monitor);
+        let mut votes = Votes::default();
+        self.bank.ask(sample, (monitor, named), &mut votes);
         let (decided, lesson) = self.decision.decide(sample, &votes, &monitor.policy);
-        self.learn(sample, decided, lesson);
+        self.learn(sample, decided.and_then(|it| it.shift), lesson);
         let line = self.trend.as_ref().and_then(|trend| trend.fit());
         sink.judged(&Judgement {
             signal: self.id,
@@ -151,8 +153,9 @@ impl Signal {
         })
     }
 
-    fn learn(&mut self, sample: Sample, decided: Option<Decided>, lesson: Lesson) {
-        if let Some(distance) = decided.and_then(|it| it.shift) {
+    #[inline(always)]
+    fn learn(&mut self, sample: Sample, shift: Option<f64>, lesson: Lesson) {
+        if let Some(distance) = shift {
             self.bank.shift(distance);
         }
         if let Lesson::Learn(value) = lesson {

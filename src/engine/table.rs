@@ -63,6 +63,11 @@ impl Known {
         Self { newest: i64::MIN, sampled: false, said, generation, arrival, signals }
     }
 
+    /// Whether `said` is the first that is said about its type.
+    pub(super) fn is_told(&self, said: MetricKind) -> bool {
+        self.said == MetricKind::Unknown && said != MetricKind::Unknown
+    }
+
     pub(super) fn newest(&self) -> Option<i64> {
         self.sampled.then_some(self.newest)
     }
@@ -137,6 +142,7 @@ impl Table {
     }
 
     /// Slot of a monitored series. Costs least where it is the one after the slot that was found before.
+    #[inline]
     pub(super) fn find(&mut self, hash: SeriesHash) -> Option<u32> {
         let next = self.last.wrapping_add(1);
         self.last = if self.hash_at(next) == Some(hash) { next } else { self.look_up(hash)? };
@@ -147,19 +153,20 @@ impl Table {
     /// Asks for what the next series will need, if they come in the order of slots: first for the slots, then for
     /// what these point to.
     fn prefetch(&self) {
-        let ahead = |series: usize| self.slots.get(self.last as usize + series);
-        let signals = |series| ahead(series)?.as_ref().map(|entry: &Entry| &entry.known.signals);
-        if let Some(slot) = ahead(SLOT_AHEAD) {
-            prefetch(slot);
+        let last = self.last as usize;
+        let Some(ahead) = self.slots.get(last..=last + SLOT_AHEAD) else { return };
+        prefetch(&ahead[SLOT_AHEAD]);
+        if let Some(Signals::Others(signals)) = signals_of(&ahead[SIGNALS_AHEAD]) {
+            prefetch(&**signals);
         }
-        if let Some(signals) = signals(SIGNALS_AHEAD) {
-            prefetch(signals.elsewhere());
-        }
-        if let Some(signals) = signals(STATES_AHEAD) {
-            signals.iter().for_each(Signal::prefetch);
+        match signals_of(&ahead[STATES_AHEAD]) {
+            Some(Signals::One(signal)) => signal.prefetch(),
+            Some(Signals::Others(signals)) => signals.iter().for_each(Signal::prefetch),
+            None => {}
         }
     }
 
+    #[cold]
     fn look_up(&self, hash: SeriesHash) -> Option<u32> {
         self.index.find(hash.low(), |&slot| self.hash_at(slot) == Some(hash)).copied()
     }
@@ -290,6 +297,10 @@ impl Table {
     fn hash_at(&self, slot: u32) -> Option<SeriesHash> {
         hash_at(&self.slots, slot)
     }
+}
+
+fn signals_of(slot: &Option<Entry>) -> Option<&Signals> {
+    slot.as_ref().map(|entry| &entry.known.signals)
 }
 
 fn hash_at(slots: &[Option<Entry>], slot: u32) -> Option<SeriesHash> {

@@ -130,15 +130,40 @@ impl Batch {
 
     /// All series, in the order of the request.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Series<'_>> {
-        self.series.iter().map(|entry| Series {
+        self.series.iter().map(|entry| self.borrow(entry))
+    }
+
+    /// Identities of all series, in the order of the request: for whoever wants few of these.
+    pub fn hashes(&self) -> impl ExactSizeIterator<Item = SeriesHash> {
+        self.series.iter().map(|entry| entry.hash)
+    }
+
+    /// The series at `place`, which is below [`Self::series_count`].
+    #[inline]
+    pub fn at(&self, place: usize) -> Series<'_> {
+        self.borrow(&self.series[place])
+    }
+
+    /// The labels of the series at `place`, which is below [`Self::series_count`].
+    #[inline]
+    pub fn labels_at(&self, place: usize) -> LabelRun<'_> {
+        self.labels_of(&self.series[place])
+    }
+
+    #[inline]
+    fn borrow(&self, entry: &Entry) -> Series<'_> {
+        Series {
             hash: entry.hash,
-            labels: LabelRun::from_canonical(
-                &self.bytes[entry.labels.start as usize..entry.labels.end as usize],
-            ),
+            labels: self.labels_of(entry),
             samples: &self.samples[entry.samples.start as usize..entry.samples.end as usize],
             kind: entry.kind,
             source: entry.source,
-        })
+        }
+    }
+
+    #[inline]
+    fn labels_of(&self, entry: &Entry) -> LabelRun<'_> {
+        LabelRun::from_canonical(&self.bytes[entry.labels.start as usize..entry.labels.end as usize])
     }
 
     /// How many series there are.

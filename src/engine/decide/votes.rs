@@ -22,13 +22,26 @@ impl Votes {
     /// Sets what `kind` said.
     #[inline]
     pub fn set(&mut self, kind: DetectorKind, verdict: Option<Verdict>) {
-        let silent = Verdict { score: 0.0, band: Band { expected: 0.0, lower: 0.0, upper: 0.0 } };
-        let Verdict { score, band } = verdict.unwrap_or(silent);
+        match verdict {
+            Some(verdict) => {
+                self.put(kind, verdict);
+                self.said |= bit(kind);
+            }
+            None if self.has(kind) => {
+                let band = Band { expected: 0.0, lower: 0.0, upper: 0.0 };
+                self.put(kind, Verdict { score: 0.0, band });
+                self.said &= !bit(kind);
+            }
+            None => {}
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, kind: DetectorKind, Verdict { score, band }: Verdict) {
         let place = kind as usize;
         self.score[place] = score;
         (self.expected[place], self.lower[place], self.upper[place]) =
             (band.expected, band.lower, band.upper);
-        self.said = self.said & !bit(kind) | if verdict.is_some() { bit(kind) } else { 0 };
     }
 
     /// Those that said something, in order.
@@ -56,7 +69,8 @@ impl Votes {
     /// the z-score only where there is none: it takes the daily rhythm for spread.
     #[inline]
     pub(super) fn learned(&self) -> Option<DetectorKind> {
-        let long = [DetectorKind::Baseline, DetectorKind::ZScore].into_iter().find(|&kind| self.has(kind));
+        let said = |kind| Some(kind).filter(|&kind| self.has(kind));
+        let long = said(DetectorKind::Baseline).or(said(DetectorKind::ZScore));
         self.calmer(self.middle(), long)
     }
 
@@ -71,6 +85,7 @@ impl Votes {
     }
 
     /// Of those that share the window, the one with the middle score; of two, the calmer one.
+    #[inline]
     fn middle(&self) -> Option<DetectorKind> {
         const ALL_SAID: u8 = bit(WINDOWED[0]) | bit(WINDOWED[1]) | bit(WINDOWED[2]);
         if self.said & ALL_SAID != ALL_SAID {

@@ -38,7 +38,7 @@ impl TriggerWindow {
         if length_ms <= 0 {
             return f64::from(u8::from(outside));
         }
-        self.advance(self.bucket_of(now, (length_ms / BUCKETS).max(1)));
+        self.advance(now, (length_ms / BUCKETS).max(1));
         let slot = self.current.rem_euclid(BUCKETS) as usize;
         if self.total[slot] == u8::MAX {
             self.total[slot] /= 2;
@@ -51,18 +51,23 @@ impl TriggerWindow {
         self.outside.as_deref().map_or(0.0, |counts| sum(counts) / sum(&self.total))
     }
 
-    /// The bucket of `now`, where each is `length` long. Nearly always that is the present one or the next, which is
-    /// found without a division.
-    fn bucket_of(&self, now: i64, length: i64) -> i64 {
+    /// Goes to the bucket of `now`, where each is `length` long. Nearly always that is the present one or the next, which
+    /// is found without a division.
+    #[inline]
+    fn advance(&mut self, now: i64, length: i64) {
         let start = self.current.checked_mul(length);
         match start.and_then(|start| now.checked_sub(start)) {
-            Some(past) if (0..length).contains(&past) => self.current,
-            Some(past) if past >= length && past - length < length => self.current + 1,
-            _ => now.div_euclid(length),
+            Some(past) if (0..length).contains(&past) => {}
+            Some(past) if past >= length && past - length < length && self.outside.is_none() => {
+                self.current += 1;
+                self.total[self.current.rem_euclid(BUCKETS) as usize] = 0;
+            }
+            _ => self.go_to(now.div_euclid(length)),
         }
     }
 
-    fn advance(&mut self, bucket: i64) {
+    #[inline(never)]
+    fn go_to(&mut self, bucket: i64) {
         let steps = bucket.saturating_sub(self.current).clamp(0, BUCKETS);
         self.current = bucket;
         for step in 0..steps {
@@ -133,12 +138,9 @@ mod tests {
     #[test]
     fn a_bucket_is_the_same_wherever_the_window_stands() {
         let check = |current: i64, now: i64, length: i64| {
-            let window = TriggerWindow { current, ..TriggerWindow::default() };
-            assert_eq!(
-                window.bucket_of(now, length),
-                now.div_euclid(length),
-                "{now} by {length} from {current}"
-            );
+            let mut window = TriggerWindow { current, ..TriggerWindow::default() };
+            window.advance(now, length);
+            assert_eq!(window.current, now.div_euclid(length), "{now} by {length} from {current}");
         };
         let lengths = [1, 2, 18_750, i64::MAX / 16, i64::MAX];
         for (length, now) in lengths.into_iter().flat_map(|length| [(length, 0), (length, 7), (length, -7)]) {

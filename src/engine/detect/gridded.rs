@@ -38,6 +38,7 @@ macro_rules! line {
             const MAX: i64 = $max;
             type Sums = $sums;
 
+            #[inline]
             fn nearer_half(keys: &[Self; CAPACITY]) -> usize {
                 let [low, high] = [keys[CAPACITY / 2 - 1], keys[CAPACITY / 2]];
                 let distance = |from: $key, to: $key| to.wrapping_sub(from) as $distance;
@@ -74,6 +75,7 @@ impl<K: Line> Gridded<K> {
 
     /// Takes a finite `value` in, and says whether it could: not where it is too far from the base, or between
     /// lines where a finer grid had one or too many are.
+    #[inline]
     pub(super) fn learn(&mut self, value: f64) -> bool {
         match self.grid.line(value) {
             Some(line) => self.learn_on_line(line),
@@ -92,11 +94,17 @@ impl<K: Line> Gridded<K> {
     }
 
     /// All that methods ask for; `None` below [`MIN_OBSERVATIONS`](summary::MIN_OBSERVATIONS).
+    #[inline]
     pub(super) fn summary(&self) -> Option<Summary> {
         match self.keys.len() {
             CAPACITY => summary::summary(&self.known(CAPACITY)),
-            len => summary::summary(&self.known(len)),
+            _ => self.summary_of_few(),
         }
+    }
+
+    #[cold]
+    fn summary_of_few(&self) -> Option<Summary> {
+        summary::summary(&self.known(self.keys.len()))
     }
 
     /// Bytes on the heap beside its own.
@@ -104,6 +112,7 @@ impl<K: Line> Gridded<K> {
         self.odd.heap_bytes()
     }
 
+    #[inline]
     fn learn_on_line(&mut self, line: i64) -> bool {
         let distance = line - self.base;
         let Some(key) = K::of(distance) else { return false };
@@ -139,6 +148,7 @@ impl<K: Line> Gridded<K> {
     }
 
     /// Puts `key` after the first `before` ones, and takes what leaves out of the sums. Returns its rank.
+    #[inline]
     fn put(&mut self, key: K, before: usize) -> usize {
         let Moved { from, to, leaving } = self.keys.put(key, before);
         if let Some(leaving) = leaving
@@ -148,6 +158,20 @@ impl<K: Line> Gridded<K> {
         }
         self.odd.turn(from, to);
         to
+    }
+
+    /// Sum of `count` values on lines, in lines, and the sum of their squared distances from their mean, times `count`.
+    #[inline(always)]
+    fn sum_and_squares(&self, count: usize) -> (f64, f64) {
+        ((self.base * count as i64 + self.sums.sum()) as f64, self.sums.around_mean(count))
+    }
+
+    /// Mean and standard deviation, where some values stand between lines.
+    #[inline(never)]
+    fn mean_and_std_of_all(&self) -> (f64, f64) {
+        let (per_unit, count) = (self.grid.per_unit(), (self.keys.len() - self.odd.len()).max(1));
+        let (sum, squares) = self.sum_and_squares(count);
+        self.odd.join(count, per_unit, (sum / (count as f64 * per_unit), squares))
     }
 
     fn known(&self, len: usize) -> Known<'_, K> {
@@ -215,10 +239,12 @@ impl<K: Line> Ascending for Known<'_, K> {
 
     #[inline(always)]
     fn mean_and_std(&self) -> (f64, f64) {
-        let Gridded { base, sums, odd, .. } = self.window;
-        let len = (self.len - odd.len()).max(1);
-        let mean = (base * len as i64 + sums.sum()) as f64 / (len as f64 * self.per_unit);
-        odd.join(len, self.per_unit, (mean, sums.around_mean(len)))
+        if !self.window.odd.is_empty() {
+            return self.window.mean_and_std_of_all();
+        }
+        let (len, lines) = (self.len.max(1), self.len.max(1) as f64 * self.per_unit);
+        let (sum, squares) = self.window.sum_and_squares(len);
+        (sum / lines, squares.sqrt() / lines)
     }
 
     /// Half of the distance between two lines tells deviations apart; where they are equal, rounding may not.

@@ -21,11 +21,16 @@ pub fn score(window: &Window, value: f64) -> Option<Verdict> {
 }
 
 /// The verdict on `value` of the window whose `summary` it is. `None` while both quartiles are equal.
+#[inline]
 pub fn judge(summary: &Summary, value: f64) -> Option<Verdict> {
     let &Summary { q1, median, q3, .. } = summary;
-    let reach = FENCE * spread(q3 - q1, q1.abs().max(q3.abs()))?;
+    let (low, high) = (q1.abs(), q3.abs());
+    let reach = FENCE * spread(q3 - q1, if low > high { low } else { high })?;
     let band = Band { expected: median, lower: q1 - reach, upper: q3 + reach };
-    (band.lower.is_finite() && band.upper.is_finite()).then(|| Verdict::of(value, band))
+    if band.lower.abs() <= f64::MAX && band.upper.abs() <= f64::MAX {
+        return Some(Verdict::of(value, band));
+    }
+    None
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub fn score(window: &Window, value: f64) -> Option<Verdict> {
 }
 
 /// The verdict on `value` of the window whose `summary` it is. `None` while the deviation is zero.
+#[inline]
 pub fn judge(summary: &Summary, value: f64) -> Option<Verdict> {
     let mad = spread(summary.mad, summary.median)?;
     let band = Band::around(summary.median, THRESHOLD * mad / CONSISTENCY)?;

@@ -62,13 +62,15 @@ impl Moments {
     ///
     /// Two kinds of values change nothing: those so large that a square overflows (beyond about 1e154),
     /// which would make every later mean unknown, and those after the 4,294,967,295th.
+    #[inline]
     pub fn learn(&mut self, value: f64) {
         debug_assert!(value.is_finite(), "transform keeps {value} away from detectors");
         let Some(count) = self.count.checked_add(1) else { return };
         let distance = value - self.mean;
         let mean = self.mean + distance / f64::from(count);
         let m2 = self.m2 + distance * (value - mean);
-        if mean.is_finite() && m2.is_finite() {
+        // With a mean that is not finite, squares are not either.
+        if m2.is_finite() {
             *self = Self::of(count, mean, m2);
         }
     }
@@ -87,6 +89,7 @@ impl Moments {
 
     /// The band of [`SIGMAS`] standard deviations around the mean, or `None` without spread: before two observations
     /// differ.
+    #[inline]
     pub fn band(&self) -> Option<Band> {
         Band::around(self.mean, SIGMAS * spread(self.std(), self.mean)?)
     }
@@ -96,8 +99,9 @@ impl Moments {
 ///
 /// A constant series whose sums do not round to the same constant has no spread, and so no band to be
 /// outside of.
+#[inline]
 pub fn spread(size: f64, level: f64) -> Option<f64> {
-    (size > NOISE * level.abs()).then_some(size)
+    if size > NOISE * level.abs() { Some(size) } else { None }
 }
 
 #[cfg(test)]

@@ -21,6 +21,11 @@ pub(super) struct Odd {
 }
 
 impl Odd {
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ranks == 0
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.ranks.count_ones() as usize
@@ -45,6 +50,7 @@ impl Odd {
     }
 
     /// Whether one had this rank, from which the observation is taken.
+    #[inline]
     pub(super) fn remove(&mut self, rank: usize) -> bool {
         let is_odd = self.is_at(rank);
         if is_odd {
@@ -54,6 +60,7 @@ impl Odd {
     }
 
     /// Closes the gap at rank `from`, and opens one at rank `to`.
+    #[inline]
     pub(super) fn turn(&mut self, from: usize, to: usize) {
         let closed = self.ranks & up_to(from) | self.ranks >> 1 & !up_to(from);
         self.ranks = closed & up_to(to) | (closed & !up_to(to)) << 1;

@@ -17,6 +17,7 @@ pub fn score(window: &Window, value: f64) -> Option<Verdict> {
 }
 
 /// The verdict on `value` of the window whose `summary` it is. `None` while all observations are equal.
+#[inline]
 pub fn judge(summary: &Summary, value: f64) -> Option<Verdict> {
     let band = Band::around(summary.mean, SIGMAS * spread(summary.std, summary.mean)?)?;
     Some(Verdict::of(value, band))

@@ -37,6 +37,7 @@ enum Form {
 
 impl ShortMemory {
     /// Takes a finite `value` in; the oldest leaves once 60 are known.
+    #[inline]
     pub fn learn(&mut self, value: f64) {
         debug_assert!(value.is_finite(), "transform keeps {value} away from detectors");
         let (taken, begins_anew) = match &mut self.0 {
@@ -75,6 +76,7 @@ impl ShortMemory {
     }
 
     /// All that methods ask for; `None` below [`MIN_OBSERVATIONS`](summary::MIN_OBSERVATIONS).
+    #[inline]
     pub fn summary(&self) -> Option<Summary> {
         match &self.0 {
             Form::Empty => None,

@@ -167,9 +167,10 @@ fn around_end(known: &impl Ascending, median: f64, taken: usize) -> (f64, f64) {
     let low = match (taken, end - len / 2) {
         (0, _) => above,
         (_, 0) => below,
-        _ => below.max(above),
+        _ if below > above => below,
+        _ => above,
     };
     let left = if first > 0 { median - outer_below } else { f64::INFINITY };
     let right = if end < len { outer_above - median } else { f64::INFINITY };
-    (low, left.min(right))
+    (low, if left < right { left } else { right })
 }

@@ -19,10 +19,12 @@ pub struct ZScore {
 
 impl Detector for ZScore {
     /// `None` until two observations differ.
+    #[inline]
     fn score(&self, sample: Sample) -> Option<Verdict> {
         Some(Verdict::of(sample.value, self.moments.band()?))
     }
 
+    #[inline]
     fn learn(&mut self, sample: Sample) {
         self.moments.learn(sample.value);
     }

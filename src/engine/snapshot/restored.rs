@@ -150,6 +150,7 @@ impl Restored {
         }
         Ok(Engine {
             shard: self.shard,
+            named: crate::engine::named(&self.plan),
             plan: self.plan,
             table: self.table.finish().map_err(|problem| place.damaged(problem))?,
             families: self.families,
