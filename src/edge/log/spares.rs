@@ -9,6 +9,8 @@ use bytes::Bytes;
 const SPARES_MAX: usize = 4;
 /// Below so many bytes an allocator has room at hand. What is new is a multiple of it, so that it fits others too.
 const BYTES_MIN: usize = 4 << 10;
+/// Above so many bytes an allocator gives room back to the system at once, and so does this.
+const BYTES_MAX: usize = 1 << 20;
 /// How many times what is wanted a spare may have: what is in memory is bounded by payloads.
 const LARGER_MAX: usize = 2;
 
@@ -17,9 +19,9 @@ const LARGER_MAX: usize = 2;
 pub(super) struct Spares(Vec<Vec<u8>>);
 
 impl Spares {
-    /// Keeps the room of `payload`, unless it is small or somebody holds it still.
+    /// Keeps the room of `payload`, unless it is small, large, or held by somebody still.
     pub(super) fn keep(&mut self, payload: Bytes) {
-        if payload.len() < BYTES_MIN {
+        if !(BYTES_MIN..=BYTES_MAX).contains(&payload.len()) {
             return;
         }
         let Ok(mut room) = payload.try_into_mut() else { return };
@@ -86,9 +88,10 @@ mod tests {
     }
 
     #[test]
-    fn few_are_kept_the_newest_and_none_that_is_small() {
+    fn few_are_kept_the_newest_and_none_that_is_small_or_large() {
         let mut spares = Spares::default();
         spares.keep(payload(BYTES_MIN - 1));
+        spares.keep(payload(BYTES_MAX + 1));
         assert!(spares.0.is_empty());
         [40_000, 9000, 9000, 9000, 9000].into_iter().for_each(|bytes| spares.keep(payload(bytes)));
         assert_eq!(spares.0.iter().map(Vec::capacity).collect::<Vec<_>>(), [12 << 10; SPARES_MAX]);
