@@ -10,12 +10,14 @@ use super::labels::Origin;
 use crate::series::{CLUSTER, METRIC_NAME, REPLICA};
 use crate::wire::fields::Span;
 
+/// Where a label `__replica__` stands, tag and lengths included, and what it says.
+type Replica = (Span, Origin);
+
 /// A canonical run that stands in the request, perhaps with a label `__replica__`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prefix {
     pub(super) run: Span,
-    /// The label `__replica__`, tag and lengths included, and what it says.
-    pub(super) replica: Option<(Span, Origin)>,
+    pub(super) replica: Option<Replica>,
 }
 
 /// A walk along the labels that a message begins with.
@@ -147,7 +149,7 @@ impl<'a> Walk<'a> {
         mut named: bool,
         start: u32,
         limits: &Limits,
-    ) -> Option<(Self, bool, Option<(Span, Origin)>)> {
+    ) -> Option<(Self, bool, Option<Replica>)> {
         let mut replica = None;
         while let Some(0x0a) = self.message.get(self.at) {
             let at = start + self.at as u32;
@@ -200,8 +202,8 @@ fn key_of(name: &[u8]) -> u64 {
     u64::from_be_bytes(key)
 }
 
-/// Key of the name of the canonical label that stands `at` in the message, and the label's length, which may be more than
-/// the message has. `None` where a length is not one byte, and near the end of the request.
+/// Key of the name of the canonical label that `ahead` begins with, and the label's length, which may be more than the
+/// message has. `None` where a length is not one byte, and near the end of the request.
 #[inline]
 fn short_label(ahead: &[u8]) -> Option<(u64, usize)> {
     // As far as tag and length of the value can be.
@@ -288,8 +290,17 @@ mod tests {
     }
 
     fn prefix(message: &[u8], limits: &Limits) -> Option<(Span, Option<Span>)> {
-        let found = canonical_prefix(message, Span { start: 0, end: message.len() as u32 }, limits)?;
-        Some((found.run, found.replica.map(|(label, _)| label)))
+        let found = |request: &[u8]| {
+            let found = canonical_prefix(request, Span { start: 0, end: message.len() as u32 }, limits)?;
+            Some((found.run, found.replica.map(|(label, _)| label)))
+        };
+        // What stands behind it decides how far hops go, and nothing else.
+        let alone = found(message);
+        for behind in [&[0; 200][..], &[b"\x0a\x05\x0a\x01z\x12\x01", message, message, &[0; 200]].concat()] {
+            let followed = found(&[message, behind].concat());
+            assert_eq!(format!("{alone:?}"), format!("{followed:?}"));
+        }
+        alone
     }
 
     /// Bytes of the run that `names` begin with, each with the value `x`, if it is canonical.

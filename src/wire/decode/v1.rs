@@ -72,44 +72,37 @@ fn next_message(request: &[u8], rest: &mut Span) -> Result<Option<(u32, Span)>, 
     Ok(Some((field.number, message)))
 }
 
+#[inline]
 fn series(
     intake: &mut Intake<'_>,
     batch: &mut Batch,
     (message, rest): (Span, Span),
     (patterns, built): (&mut Patterns, &mut Vec<u8>),
 ) -> Result<(), Malformed> {
-    let prefix = prefix_of(batch.bytes(), message, (patterns, intake.limits));
-    match plain(batch.bytes(), message, prefix).filter(|(_, sample)| intake.is_in_time(*sample)) {
-        Some((run, sample)) => {
+    if let Some(run) = patterns.run_of(batch.bytes(), message)
+        && let Some(sample) = plain(batch.bytes(), message, run).filter(|sample| intake.is_in_time(*sample))
+    {
+        return intake.accept_plain(batch, run, sample);
+    }
+    let prefix = canonical_prefix(batch.bytes(), message, intake.limits);
+    if let Some(Prefix { run, replica: None }) = prefix {
+        patterns.see(batch.bytes(), message, run);
+        if let Some(sample) = plain(batch.bytes(), message, run).filter(|sample| intake.is_in_time(*sample)) {
             if batch.series_count() == 0 {
                 // Others will be like this one; where they are shorter, there is room for some at first.
                 batch.reserve(1 + rest.len() / message.len().max(64));
             }
-            intake.accept_plain(batch, run, sample)
+            return intake.accept_plain(batch, run, sample);
         }
-        None => any_series(intake, batch, (message, prefix), built),
     }
+    any_series(intake, batch, (message, prefix), built)
 }
 
-/// The canonical run that `message` begins with: by its pattern, or else by a walk.
+/// The one sample that stands behind `run`, as nearly every sender writes a series.
 #[inline]
-fn prefix_of(request: &[u8], message: Span, (patterns, limits): (&mut Patterns, &Limits)) -> Option<Prefix> {
-    if let Some(run) = patterns.run_of(request, message) {
-        return Some(Prefix { run, replica: None });
-    }
-    let prefix = canonical_prefix(request, message, limits)?;
-    if prefix.replica.is_none() {
-        patterns.see(request, message, prefix.run);
-    }
-    Some(prefix)
-}
-
-/// Labels and sample of a series as nearly every sender writes it: labels that are canonical, then one sample.
-#[inline]
-fn plain(request: &[u8], message: Span, prefix: Option<Prefix>) -> Option<(Span, Sample)> {
-    let Prefix { run, replica: None } = prefix? else { return None };
+fn plain(request: &[u8], message: Span, run: Span) -> Option<Sample> {
     let [0x12, length, sample @ ..] = (Span { start: run.end, ..message }).of(request) else { return None };
-    Some((run, plain_sample(sample).filter(|_| usize::from(*length) == sample.len())?))
+    plain_sample(sample).filter(|_| usize::from(*length) == sample.len())
 }
 
 fn any_series(
