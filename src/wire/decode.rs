@@ -15,7 +15,6 @@
 mod histogram;
 mod intake;
 mod labels;
-mod pattern;
 mod refused;
 mod run;
 mod v1;

@@ -79,7 +79,6 @@ pub fn decompress_into(body: &[u8], max: usize, room: &mut Vec<u8>) -> Result<()
         *room = vec![0; declared + spare];
     }
     room.resize(declared, 0);
-    room.truncate(declared);
     // The length goes up to the first byte that says it is the last; it was read before.
     let length = body.iter().take_while(|byte| **byte >= 0x80).count() + 1;
     block::decompress(&body[length..], room).map_err(SnappyError::Corrupt)

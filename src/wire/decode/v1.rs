@@ -4,7 +4,6 @@
 
 use super::intake::{Intake, plain_sample};
 use super::labels::{Arranged, LabelText, Origin, arrange, check_lengths, push_run};
-use super::pattern::Patterns;
 use super::run::{Prefix, canonical_prefix};
 use super::{Decoded, Limits, Malformed, Protocol, Refusal};
 use crate::series::{Batch, FamilyMetadata, MetricKind, Sample};
@@ -38,10 +37,9 @@ pub(super) fn decode(mut batch: Batch, limits: &Limits, latest: i64) -> Result<D
     let mut intake = Intake::new(limits, latest, room);
     let mut at = request;
     let mut built = Vec::new();
-    let mut patterns = Patterns::default();
     while let Some((number, message)) = next_message(batch.bytes(), &mut at)? {
         match number {
-            1 => series(&mut intake, &mut batch, (message, at), (&mut patterns, &mut built))?,
+            1 => series(&mut intake, &mut batch, (message, at), &mut built)?,
             3 => {
                 intake.metadata()?;
                 if let Some(metadata) = metadata(batch.bytes(), message)? {
@@ -77,23 +75,17 @@ fn series(
     intake: &mut Intake<'_>,
     batch: &mut Batch,
     (message, rest): (Span, Span),
-    (patterns, built): (&mut Patterns, &mut Vec<u8>),
+    built: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
-    if let Some(run) = patterns.run_of(batch.bytes(), message)
+    let prefix = canonical_prefix(batch.bytes(), message, intake.limits);
+    if let Some(Prefix { run, replica: None }) = prefix
         && let Some(sample) = plain(batch.bytes(), message, run).filter(|sample| intake.is_in_time(*sample))
     {
-        return intake.accept_plain(batch, run, sample);
-    }
-    let prefix = canonical_prefix(batch.bytes(), message, intake.limits);
-    if let Some(Prefix { run, replica: None }) = prefix {
-        patterns.see(batch.bytes(), message, run);
-        if let Some(sample) = plain(batch.bytes(), message, run).filter(|sample| intake.is_in_time(*sample)) {
-            if batch.series_count() == 0 {
-                // Others will be like this one; where they are shorter, there is room for some at first.
-                batch.reserve(1 + rest.len() / message.len().max(64));
-            }
-            return intake.accept_plain(batch, run, sample);
+        if batch.series_count() == 0 {
+            // Others will be like this one; where they are shorter, there is room for some at first.
+            batch.reserve(1 + rest.len() / message.len().max(64));
         }
+        return intake.accept_plain(batch, run, sample);
     }
     any_series(intake, batch, (message, prefix), built)
 }
