@@ -88,7 +88,7 @@ impl Bank {
     }
 
     /// The only value that a known signal ever had, by the method that knows it.
-    #[cold]
+    #[inline(never)]
     fn constant(&self, monitor: &Monitor) -> Option<(DetectorKind, f64)> {
         if let Some(zscore) = &self.zscore {
             return Some((DetectorKind::ZScore, zscore.constant(MIN_OBSERVATIONS)?));

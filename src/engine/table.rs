@@ -166,7 +166,7 @@ impl Table {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn look_up(&self, hash: SeriesHash) -> Option<u32> {
         self.index.find(hash.low(), |&slot| self.hash_at(slot) == Some(hash)).copied()
     }

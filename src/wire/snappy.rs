@@ -46,7 +46,8 @@ pub enum SnappyError {
 /// [`SnappyError`]; an empty body is corrupt, since even nothing is compressed to one byte.
 pub fn declared_len(body: &[u8], max: usize) -> Result<usize, SnappyError> {
     let declared = declared_length(body)?;
-    let length = usize::try_from(declared).ok().filter(|length| *length <= max);
+    // The format has no room for more than 32 bits.
+    let length = u32::try_from(declared).ok().map(|length| length as usize).filter(|length| *length <= max);
     let length = length.ok_or(SnappyError::TooLarge { declared, max })?;
     if declared > EXPANSION_MAX * body.len() as u64 + EXPANSION_SLACK {
         return Err(SnappyError::Ratio { declared, size: body.len() });
@@ -144,6 +145,15 @@ mod tests {
         let body = compress(&[0; 1000]);
         check(&body, 1000, "1000 bytes");
         check(&body, 999, "body declares 1000 bytes decompressed, more than the limit of 999");
+    }
+
+    #[test]
+    fn a_declared_length_beyond_the_format_is_refused_whatever_the_limit() {
+        check(
+            &[0x80, 0x80, 0x80, 0x80, 0x10, 0, 0],
+            usize::MAX,
+            "body declares 4294967296 bytes decompressed",
+        );
     }
 
     #[test]

@@ -34,11 +34,19 @@ impl Spares {
         }
     }
 
-    /// An empty batch for a request of so many bytes. One that is too large for it is let go.
+    /// An empty batch for a request of so many bytes: the largest that is not too large for it. Where all are, one is let
+    /// go.
     pub(super) fn take(&self, bytes: usize) -> Batch {
-        let spare = self.lock().pop();
-        let fits = |spare: &Batch| spare.memory_bytes() <= bytes.saturating_mul(LARGER_MAX);
-        spare.filter(fits).unwrap_or_default()
+        let mut spares = self.lock();
+        let sizes = spares.iter().map(Batch::memory_bytes).enumerate();
+        let fitting = sizes.filter(|(_, size)| *size <= bytes.saturating_mul(LARGER_MAX));
+        match fitting.max_by_key(|(_, size)| *size) {
+            Some((at, _)) => spares.swap_remove(at),
+            None => {
+                spares.pop();
+                Batch::default()
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Batch>> {
@@ -73,6 +81,19 @@ mod tests {
         assert_eq!(spares.take(999).memory_bytes(), 0);
         spares.keep(batch(4000));
         assert_eq!(spares.take(1000).memory_bytes(), 4000);
+    }
+
+    #[test]
+    fn large_and_small_requests_in_turn_each_have_their_room_again() {
+        let spares = Spares::default();
+        [4000, 100].into_iter().for_each(|bytes| spares.keep(batch(bytes)));
+        for _ in 0..3 {
+            for bytes in [100, 4000] {
+                let spare = spares.take(bytes);
+                assert_eq!(spare.memory_bytes(), bytes);
+                spares.keep(spare);
+            }
+        }
     }
 
     #[test]

@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 /// How many are kept.
 const SPARES_MAX: usize = 4;
-/// Below so many bytes an allocator has room at hand. What is new is a multiple of it, so that it fits others too.
+/// Below so many bytes an allocator has room at hand.
 const BYTES_MIN: usize = 4 << 10;
 /// Above so many bytes an allocator gives room back to the system at once, and so does this.
 const BYTES_MAX: usize = 1 << 20;
-/// How many times what is wanted a spare may have: what is in memory is bounded by payloads.
-const LARGER_MAX: usize = 2;
+/// By which part of what is wanted a spare may be larger: what is in memory is bounded by payloads.
+const LARGER_MAX: usize = 4;
 
 /// See the module.
 #[derive(Default, Debug)]
@@ -34,11 +34,11 @@ impl Spares {
 
     /// Empty room for so many bytes.
     pub(super) fn take(&mut self, bytes: usize) -> Vec<u8> {
-        let fits = |spare: &Vec<u8>| (bytes..=bytes.saturating_mul(LARGER_MAX)).contains(&spare.capacity());
+        let fits = |spare: &Vec<u8>| (bytes..=bytes + bytes / LARGER_MAX).contains(&spare.capacity());
         match self.0.iter().position(fits) {
-            Some(at) => self.0.swap_remove(at),
-            None if bytes < BYTES_MIN => Vec::with_capacity(bytes),
-            None => Vec::with_capacity(bytes.next_multiple_of(BYTES_MIN)),
+            Some(at) => self.0.remove(at),
+            // A little more, so that it fits others, too.
+            None => Vec::with_capacity(if bytes < BYTES_MIN { bytes } else { bytes + bytes / 8 }),
         }
     }
 }
@@ -65,7 +65,7 @@ mod tests {
         let place = kept.as_ptr() as usize - 36;
         spares.keep(kept);
         let room = spares.take(9036);
-        assert_eq!((room.as_ptr() as usize, room.len(), room.capacity()), (place, 0, 12 << 10));
+        assert_eq!((room.as_ptr() as usize, room.len(), room.capacity()), (place, 0, 9036 + 9036 / 8));
     }
 
     #[test]
@@ -80,11 +80,12 @@ mod tests {
     #[test]
     fn a_record_is_not_given_far_more_room_than_it_needs() {
         let mut spares = Spares::default();
+        let room = 9036 + 9036 / 8;
         spares.keep(payload(9000));
-        assert_eq!(spares.take(7000).capacity(), 12 << 10);
+        assert_eq!(spares.take(8200).capacity(), room);
         spares.keep(payload(9000));
-        assert_eq!([5000, 40].map(|bytes| spares.take(bytes).capacity()), [8 << 10, 40]);
-        assert_eq!(spares.take(12 << 10).capacity(), 12 << 10, "it was left");
+        assert_eq!([8000, 40].map(|bytes| spares.take(bytes).capacity()), [9000, 40]);
+        assert_eq!(spares.take(room).capacity(), room, "it was left");
     }
 
     #[test]
@@ -94,6 +95,6 @@ mod tests {
         spares.keep(payload(BYTES_MAX + 1));
         assert!(spares.0.is_empty());
         [40_000, 9000, 9000, 9000, 9000].into_iter().for_each(|bytes| spares.keep(payload(bytes)));
-        assert_eq!(spares.0.iter().map(Vec::capacity).collect::<Vec<_>>(), [12 << 10; SPARES_MAX]);
+        assert_eq!(spares.0.iter().map(Vec::capacity).collect::<Vec<_>>(), [9036 + 9036 / 8; SPARES_MAX]);
     }
 }

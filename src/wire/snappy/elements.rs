@@ -94,6 +94,7 @@ impl Elements {
     #[inline]
     pub(in crate::wire) fn copy_back(&mut self, back: usize, length: usize) {
         debug_assert!((1..=self.at).contains(&back) || length == 0, "nothing stands {back} bytes before");
+        debug_assert!(back <= OFFSET_MAX || length == 0, "{back} bytes before is out of reach");
         if self.goes_on(back) {
             self.copy.1 += length;
         } else if length > 0 {
