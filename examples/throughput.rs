@@ -2,9 +2,10 @@
 //!
 //! `cargo run --release --example throughput -- [--series 10000] [--rounds 20] [--labels alike|mixed]`
 //!
-//! One thread, in process, no network. Each series sends one sample per round, in requests of 2,000 series
-//! with 10 labels of one shape, or family after family of many targets. Buffers are used again, as the server does. Times are of the thread's own CPU, and of each stage the fastest round
-//! after a warm-up counts, because machines are shared; `prost` is decoded in the same run as the yardstick.
+//! One thread, in process, no network. Each series sends one sample per round, in requests of 2,000 series: with ten
+//! labels of one shape, or family after family of many targets. Buffers are used again, as the server does. Times are
+//! of the thread's own CPU, and of each stage the fastest round after a warm-up counts, because machines are shared;
+//! `prost` is decoded in the same run as the yardstick.
 
 use std::sync::Arc;
 

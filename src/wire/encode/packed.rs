@@ -2,8 +2,8 @@
 //!
 //! What stands in a request is known while it is built: series of one group differ in their names alone, and in a few
 //! bytes from a group before whose labels are as long. Where all series are of one kind, that is the last one; where a
-//! scrape brings target after target, it is the same family of the target before. So copies are written where a compressor would have to search for them, and what is
-//! copied is written nowhere before.
+//! scrape brings target after target, it is the same family of the target before. So copies are written where a
+//! compressor would have to search for them, and what is copied is written nowhere before.
 
 use super::{EncodedTimestamp, SAMPLE_TAG, SERIES_TAG, VALUE_TAG, normalised, push_varint};
 use crate::wire::snappy::{self, Elements};
