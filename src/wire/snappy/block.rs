@@ -48,17 +48,29 @@ const TAGS: [Tag; 256] = {
 
 /// Decompresses `elements` into the whole of `room`.
 pub(super) fn decompress(elements: &[u8], room: &mut [u8]) -> Result<(), Error> {
-    let mut at = (0, 0);
+    let (mut at, mut repeat) = ((0, 0), Repeat::default());
     while at.0 < elements.len() {
         at = strides(elements, room, at);
         if let Some(tag) = elements.get(at.0) {
-            at = if tag & 3 == 0 { literal(elements, room, at)? } else { copy(elements, room, at)? };
+            at = match tag & 3 {
+                0 => literal(elements, room, at)?,
+                _ => copy(elements, room, at, &mut repeat)?,
+            };
         }
     }
     if at.1 < room.len() {
         return Err(Error::HeaderMismatch { expected_len: room.len() as u64, got_len: at.1 as u64 });
     }
     Ok(())
+}
+
+/// Bytes that repeat, as a copy left them that reached into what it wrote: the next one mostly goes on with it.
+#[derive(Default)]
+struct Repeat {
+    /// After how many bytes they repeat.
+    offset: usize,
+    start: usize,
+    end: usize,
 }
 
 /// Takes elements as long as strides do. Returns which element is next, and where it goes.
@@ -135,7 +147,12 @@ fn literal(elements: &[u8], room: &mut [u8], (from, to): (usize, usize)) -> Resu
 }
 
 /// Takes the copy that stands at `from` and goes to `to`.
-fn copy(elements: &[u8], room: &mut [u8], (from, to): (usize, usize)) -> Result<(usize, usize), Error> {
+fn copy(
+    elements: &[u8],
+    room: &mut [u8],
+    (from, to): (usize, usize),
+    repeat: &mut Repeat,
+) -> Result<(usize, usize), Error> {
     let (tag, rest) = (TAGS[usize::from(elements[from])], &elements[from + 1..]);
     let Some((bytes, rest)) = rest.split_at_checked(usize::from(tag.extra)) else {
         return Err(Error::CopyRead { len: u64::from(tag.extra), src_len: rest.len() as u64 });
@@ -148,11 +165,15 @@ fn copy(elements: &[u8], room: &mut [u8], (from, to): (usize, usize)) -> Result<
     if end > room.len() {
         return Err(Error::CopyWrite { len: u64::from(tag.length), dst_len: (room.len() - to) as u64 });
     }
-    // What overlaps repeats what is there: twice as much each time.
-    let (start, mut done) = (to - offset as usize, to);
+    let offset = offset as usize;
+    let goes_on = repeat.offset == offset && repeat.end == to;
+    *repeat = Repeat { offset, start: if goes_on { repeat.start } else { to - offset }, end };
+    // What overlaps repeats what is there: all of it, which is twice as much each time.
+    let mut done = to;
     while done < end {
-        let more = (end - done).min(done - start);
-        room.copy_within(start..start + more, done);
+        let whole = (done - repeat.start) / offset * offset;
+        let more = (end - done).min(whole);
+        room.copy_within(done - whole..done - whole + more, done);
         done += more;
     }
     Ok((elements.len() - rest.len(), end))
@@ -246,6 +267,31 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_repeats_goes_on_until_something_stands_between() {
+        for (one, other) in [(1, 2), (2, 4), (3, 7), (7, 1), (20, 63), (63, 20), (64, 32)] {
+            let mut elements = Vec::new();
+            push_literal(&mut elements, 100, 1);
+            let mut declared = 100;
+            for (offset, lengths) in [
+                (one, &[5, 64, 64, 1, 33][..]),
+                (other, &[64, 3]),
+                (one, &[64, 64]),
+                (0, &[2]),
+                (one, &[9, 64]),
+            ] {
+                for &length in lengths {
+                    match offset {
+                        0 => push_literal(&mut elements, usize::from(length), 0),
+                        _ => push_copy(&mut elements, (2, length), offset),
+                    }
+                    declared += usize::from(length);
+                }
+            }
+            check(&elements, declared);
         }
     }
 
