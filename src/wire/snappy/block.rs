@@ -48,29 +48,17 @@ const TAGS: [Tag; 256] = {
 
 /// Decompresses `elements` into the whole of `room`.
 pub(super) fn decompress(elements: &[u8], room: &mut [u8]) -> Result<(), Error> {
-    let (mut at, mut repeat) = ((0, 0), Repeat::default());
+    let mut at = (0, 0);
     while at.0 < elements.len() {
         at = strides(elements, room, at);
         if let Some(tag) = elements.get(at.0) {
-            at = match tag & 3 {
-                0 => literal(elements, room, at)?,
-                _ => copy(elements, room, at, &mut repeat)?,
-            };
+            at = if tag & 3 == 0 { literal(elements, room, at)? } else { copy(elements, room, at)? };
         }
     }
     if at.1 < room.len() {
         return Err(Error::HeaderMismatch { expected_len: room.len() as u64, got_len: at.1 as u64 });
     }
     Ok(())
-}
-
-/// Bytes that repeat, as a copy left them that reached into what it wrote: the next one mostly goes on with it.
-#[derive(Default)]
-struct Repeat {
-    /// After how many bytes they repeat.
-    offset: usize,
-    start: usize,
-    end: usize,
 }
 
 /// Takes elements as long as strides do. Returns which element is next, and where it goes.
@@ -146,34 +134,32 @@ fn literal(elements: &[u8], room: &mut [u8], (from, to): (usize, usize)) -> Resu
     Ok((elements.len() - rest.len(), end))
 }
 
-/// Takes the copy that stands at `from` and goes to `to`.
-fn copy(
-    elements: &[u8],
-    room: &mut [u8],
-    (from, to): (usize, usize),
-    repeat: &mut Repeat,
-) -> Result<(usize, usize), Error> {
+/// Takes the copy that stands at `from` and goes to `to`, and those behind it that are the same: together they are one.
+fn copy(elements: &[u8], room: &mut [u8], (from, to): (usize, usize)) -> Result<(usize, usize), Error> {
     let (tag, rest) = (TAGS[usize::from(elements[from])], &elements[from + 1..]);
-    let Some((bytes, rest)) = rest.split_at_checked(usize::from(tag.extra)) else {
+    let Some((bytes, mut rest)) = rest.split_at_checked(usize::from(tag.extra)) else {
         return Err(Error::CopyRead { len: u64::from(tag.extra), src_len: rest.len() as u64 });
     };
     let offset = u64::from(tag.high) | number(bytes);
     if offset == 0 || offset > to as u64 {
         return Err(Error::Offset { offset, dst_pos: to as u64 });
     }
-    let end = to + usize::from(tag.length);
+    let length = usize::from(tag.length);
+    let mut end = to + length;
     if end > room.len() {
-        return Err(Error::CopyWrite { len: u64::from(tag.length), dst_len: (room.len() - to) as u64 });
+        return Err(Error::CopyWrite { len: length as u64, dst_len: (room.len() - to) as u64 });
     }
-    let offset = offset as usize;
-    let goes_on = repeat.offset == offset && repeat.end == to;
-    *repeat = Repeat { offset, start: if goes_on { repeat.start } else { to - offset }, end };
-    // What overlaps repeats what is there: all of it, which is twice as much each time.
-    let mut done = to;
+    let element = &elements[from..elements.len() - rest.len()];
+    while end + length <= room.len()
+        && let Some(behind) = rest.strip_prefix(element)
+    {
+        (rest, end) = (behind, end + length);
+    }
+    // What overlaps repeats what is there: twice as much each time.
+    let (start, mut done) = (to - offset as usize, to);
     while done < end {
-        let whole = (done - repeat.start) / offset * offset;
-        let more = (end - done).min(whole);
-        room.copy_within(done - whole..done - whole + more, done);
+        let more = (end - done).min(done - start);
+        room.copy_within(start..start + more, done);
         done += more;
     }
     Ok((elements.len() - rest.len(), end))
@@ -291,7 +277,11 @@ mod tests {
                     declared += usize::from(length);
                 }
             }
-            check(&elements, declared);
+            (0..40).for_each(|_| push_copy(&mut elements, (2, 64), other));
+            declared += 40 * 64;
+            [declared - 70, declared - 1, declared, declared + 1]
+                .into_iter()
+                .for_each(|it| check(&elements, it));
         }
     }
 
