@@ -234,7 +234,11 @@ impl Trial {
                 Err(_) if self.disks[0].is_off() => continue,
                 Err(why) => return Err(format!("the start failed: {why}")),
             }
-            return self.reconcile();
+            match self.reconcile() {
+                // The strike came while what is there was read.
+                Err(_) if self.disks[0].is_off() => {}
+                reconciled => return reconciled,
+            }
         }
     }
 
