@@ -34,7 +34,8 @@ use spares::Spares;
 pub struct Options {
     /// Bytes after which a segment is full.
     pub segment_bytes: u64,
-    /// Bytes of the newest payloads that are kept in memory, beside those that are not durable yet.
+    /// Bytes of the newest payloads that are kept in memory, beside those that are not durable yet. The room that they
+    /// stand in may be larger by a quarter.
     pub tail_bytes: usize,
     /// From when on a record counts as durable.
     pub durable: Durable,

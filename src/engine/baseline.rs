@@ -5,8 +5,9 @@
 //! once it has [`MIN_OBSERVATIONS`], and not before a week has passed since the first observation, so
 //! that an hour is never judged by its own beginning; until then everything learned speaks for it.
 //!
-//! 72 bytes per signal, among them the present hour; 184 with a second one, and 5 to 8 for each further one where values are
-//! counts, decimals or rates of counts and none was ever outside, 11 elsewhere: about 1,100, 1,500 or 2,000 after a week, a year, or off any grid.
+//! 72 bytes per signal, among them the present hour; 184 with a second one, and 5 to 8 for each further one where values
+//! are counts, decimals or rates of counts and none was ever outside, 11 elsewhere: about 1,100, 1,500 or 2,000 after a
+//! week, a year, or off any grid.
 //! Source of the running form: see [`moments`](super::detect::moments).
 
 mod frame;

@@ -215,8 +215,8 @@ impl Target {
     }
 }
 
-/// What to post instead of `part` where the target is sent version 2.0: the same bytes on every retry. That takes
-/// milliseconds, for which others do not wait.
+/// What to post instead of `part` where the target is sent version 2.0: the same bytes on every retry. What is no request
+/// goes as it is. That takes milliseconds, for which others do not wait.
 async fn upgraded(endpoint: &Endpoint, part: &Part) -> Option<Bytes> {
     if endpoint.protocol() == Protocol::V1 {
         return None;

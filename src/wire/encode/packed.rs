@@ -136,7 +136,7 @@ impl PackedBuilder {
     /// name and what stands behind it, put together, are a canonical label run; the name is a whole label.
     ///
     /// NaNs other than the stale marker become the one NaN that Prometheus uses. A group whose labels are as long as
-    /// those of one before costs about 100 ns for two series of ten labels, any other about 250 ns.
+    /// those of one before costs about 150 ns for two series of ten labels, any other two to three times as much.
     pub fn push(&mut self, labels: Parts<'_>, outputs: &[(&'static [u8], f64)], timestamp: i64) {
         if outputs.is_empty() {
             return;
@@ -210,7 +210,7 @@ impl PackedBuilder {
         let last = &mut groups[place];
         let (at, back) = (elements.at(), elements.at() - last.at);
         let same_time = last.timestamp.timestamp == time.timestamp;
-        let Some(&first) = last.series.first() else { return };
+        let first = *last.series.first().expect("a group that is remembered has a series");
         let after_at = first.labels + first.name.len();
         let labels = first.sample - after_at;
         spare.fill(after, labels);
