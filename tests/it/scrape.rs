@@ -13,6 +13,8 @@ use promantis::series::{LabelRun, Sample, is_stale_marker};
 use promantis::wire::decode::Limits;
 use promantis::wire::exposition::{self, Format};
 
+use crate::support::peers::free_addr;
+
 const NOW: i64 = 1_700_000_000_000;
 
 /// An exporter whose answer to each request is what `answer` writes, given how many came before.
@@ -44,11 +46,6 @@ fn respond(stream: &mut TcpStream, status: &str, header: &str, body: &str) -> st
         stream,
         "HTTP/1.1 {status}\r\n{header}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )
-}
-
-/// A port on which nobody listens.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port")
 }
 
 /// A scraper whose batches are read back from the journal.
@@ -130,7 +127,7 @@ fn a_target_that_goes_down_ends_its_series_once() {
 
 #[test]
 fn a_target_where_nobody_listens_is_down() {
-    let mut bench = Bench::new(nobody());
+    let mut bench = Bench::new(free_addr());
     assert!(matches!(bench.scrape().failure, Some(ScrapeFailed::Unheard(Unheard::Lost(_)))));
     assert_eq!(bench.batch(), ["up 0", "scrape_samples_scraped 0"]);
 }
@@ -280,7 +277,7 @@ fn flags_are_told_as_json() {
 
 #[test]
 fn a_target_that_is_always_down_is_a_failure() {
-    let url = format!("http://{}", nobody());
+    let url = format!("http://{}", free_addr());
     let output = promantis(&[&url, "--interval", "20ms", "--count", "3"]).output().expect("the command runs");
     let said = text(&output.stderr);
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{said}");

@@ -14,7 +14,8 @@ use promantis::edge::clock::unix_ms;
 use promantis::edge::send::{Outgoing, Secret, TargetSpec, Targets};
 use promantis::edge::telemetry::Metrics;
 
-use crate::support::receiver::{Post, Receiver, Reply, eventually, free_address, url};
+use crate::support::peers::free_addr;
+use crate::support::receiver::{Post, Receiver, Reply, eventually, url};
 use bench::{OK, Sender, in_memory, names, request, set_shards, spec, timestamps, to, wide};
 
 /// Beside the first request, for one bad series in `n`.
@@ -234,7 +235,7 @@ async fn a_stretch_of_poisoned_requests_does_not_hold_up_what_follows() {
 
 #[tokio::test]
 async fn a_target_that_comes_up_late_gets_everything_in_order() {
-    let addr = free_address().await;
+    let addr = free_addr();
     let sender = Sender::start(vec![spec(url(addr))]);
     (1..=50).for_each(|timestamp| sender.offer(&request(["a"], timestamp)));
     eventually("the first request fails", || sender.requests("recoverable") > 3).await;
@@ -246,7 +247,7 @@ async fn a_target_that_comes_up_late_gets_everything_in_order() {
 #[tokio::test]
 async fn a_dead_target_holds_up_nobody_else() {
     let well = Receiver::start(|_| OK).await;
-    let dead = TargetSpec { name: "dead".to_owned(), ..spec(url(free_address().await)) };
+    let dead = TargetSpec { name: "dead".to_owned(), ..spec(url(free_addr())) };
     let sender = Sender::start(vec![dead, spec(well.url())]);
     (1..=20).for_each(|timestamp| sender.offer(&request(["a", "b"], timestamp)));
     well.wait_for_taken(40).await;
@@ -322,7 +323,7 @@ async fn a_reload_keeps_what_waits_for_the_targets_that_stay() {
     let gate = Arc::clone(&open);
     let receiver =
         Receiver::start(move |_| if gate.load(Ordering::SeqCst) { OK } else { Reply::Status(503) }).await;
-    let gone = TargetSpec { name: "gone".to_owned(), ..spec(url(free_address().await)) };
+    let gone = TargetSpec { name: "gone".to_owned(), ..spec(url(free_addr())) };
     let new = Receiver::start(|_| OK).await;
     let added = TargetSpec { name: "new".to_owned(), ..spec(new.url()) };
     let sender = Sender::start(vec![gone, spec(receiver.url())]);

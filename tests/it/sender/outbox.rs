@@ -9,7 +9,8 @@ use promantis::edge::send::{Specs, TargetSpec};
 use promantis::edge::telemetry::Metrics;
 
 use super::bench::{OK, Sender, in_folder, in_memory, request, set_shards, spec, timestamps, to};
-use crate::support::receiver::{Post, Receiver, Reply, eventually, free_address, url};
+use crate::support::peers::free_addr;
+use crate::support::receiver::{Post, Receiver, Reply, eventually, url};
 
 /// A receiver that is busy until the flag is set, and the flag.
 async fn closed_receiver() -> (Receiver, Arc<AtomicBool>) {
@@ -31,7 +32,7 @@ fn resident() -> u64 {
 async fn an_outage_costs_disk_and_no_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let metrics = Arc::new(Metrics::new());
-    let address = free_address().await;
+    let address = free_addr();
     let sender = Sender::over(in_folder(folder.path(), &metrics), to(vec![spec(url(address))]), metrics);
     // Nothing in it repeats, so that it does not shrink.
     let long: String = (1..700_i64).map(|at| format!("{:x}", at * 2_654_435_761_987)).collect();
@@ -112,7 +113,7 @@ async fn a_series_keeps_its_order_when_it_moves_to_another_lane() {
     let metrics = Arc::new(Metrics::new());
     let journal = in_memory(&metrics);
     set_shards(&journal, 2);
-    let address = free_address().await;
+    let address = free_addr();
     let sender = Sender::over(journal, to(vec![spec(url(address))]), metrics);
     let before = [("stays", 0), ("moves", 1)];
     for (timestamp, (series, stream)) in (1..=20).flat_map(|at| before.map(|one| (at, one))) {

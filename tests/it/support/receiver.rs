@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -81,7 +81,8 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// Listens on a free port of the loopback interface.
     pub(crate) async fn start(behaviour: impl Fn(&Post) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start_on(free_address().await, behaviour).await
+        // Whoever asks for an address first and binds it then may find that another connection has it.
+        Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), behaviour).await
     }
 
     /// Listens on `addr`.
@@ -90,6 +91,7 @@ impl Receiver {
         behaviour: impl Fn(&Post) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(addr).await.expect("the port is free");
+        let addr = listener.local_addr().expect("a bound socket has an address");
         let log = Arc::new(Mutex::new(Vec::new()));
         let (behaviour, shared): (Arc<Behaviour>, _) = (Arc::new(behaviour), Arc::clone(&log));
         let accepting = tokio::spawn(async move {
@@ -136,12 +138,6 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         self.accepting.abort();
     }
-}
-
-/// An address of the loopback interface where nobody listens.
-pub(crate) async fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
-    listener.local_addr().expect("a bound socket has an address")
 }
 
 /// The address where a receiver at `addr` is posted to.
