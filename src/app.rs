@@ -119,7 +119,7 @@ impl App {
         source: Source,
     ) -> anyhow::Result<Option<Self>> {
         let mut stop = pin!(stop);
-        let shards = std::thread::available_parallelism().map_or(1, usize::from).min(SHARDS_MAX);
+        let shards = engines(std::thread::available_parallelism().map_or(1, usize::from));
         let metrics = Arc::new(Metrics::new());
         let recent = Recent::new(shards);
         let rules = reload::rules(&config, shards as u16);
@@ -205,6 +205,13 @@ impl Works {
 
 /// Shards at most: their number is two bytes in the journal, and far fewer are of use.
 const SHARDS_MAX: usize = 1024;
+
+/// How many engines there are on so many processors: half as many, and the threads that receive and send are the other
+/// half. To judge costs about as much as all else, and each further engine is one more to be woken, one more look at
+/// each request and one more request to each target: a second one on two processors costs a tenth of all time.
+fn engines(processors: usize) -> usize {
+    processors.div_ceil(2).min(SHARDS_MAX)
+}
 
 async fn open(
     config: Config,

@@ -34,8 +34,8 @@ pub(super) fn run(options: Options) -> Result<(), Failure> {
     ended
 }
 
-/// Half as many threads as there are processors: engines have one for each and three times as much to do. A thread more
-/// is woken whenever there might be something for it, which on two processors costs a twelfth of all time.
+/// Half as many threads as there are processors: the others are the engines'. A thread more is woken whenever there might
+/// be something for it, which on two processors costs a twelfth of all time.
 fn runtime() -> anyhow::Result<Runtime> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut builder = Builder::new_multi_thread();
