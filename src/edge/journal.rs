@@ -106,7 +106,7 @@ pub struct Journal {
     settling: watch::Sender<Settling>,
     /// Records below this sequence may be seen.
     shown: watch::Sender<u64>,
-    /// For each stream, the sequence after its newest derived request.
+    /// For each stream, a sequence after that of its newest derived request.
     streams: Mutex<Vec<watch::Sender<u64>>>,
     spares: Spares,
     max_bytes: u64,
@@ -282,10 +282,11 @@ impl Journal {
     }
 
     /// Says that `reader` has finished with the record `sequence` and all before it. What it has not read yet
-    /// stays unfinished.
-    pub fn done(&self, reader: usize, sequence: u64) {
+    /// stays unfinished. Returns whether there is more for it to read at once.
+    pub fn done(&self, reader: usize, sequence: u64) -> bool {
         let mut state = self.lock();
         let passed = state.waiting.finish(reader, sequence);
+        let more = state.waiting.has_next(reader, state.visible);
         self.tell_waiting(&state);
         drop(state);
         // After the lock: to free a large batch takes time.
@@ -294,6 +295,7 @@ impl Journal {
                 self.spares.keep(batch);
             }
         }
+        more
     }
 
     /// An empty batch to decode a request of so many bytes into, with the room of one that engines are done with.

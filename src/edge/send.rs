@@ -2,7 +2,7 @@
 //!
 //! Each target has one lane for each stream of derived requests, and a forward target one for the requests as they
 //! came. A lane reads the journal from its cursor, has one request in flight, and moves the cursor when the request is
-//! done. Targets do not know of each other: a dead one holds up nobody, and costs no memory, since what waits for it
+//! done. Derived requests that wait are sent as one, as far as the target takes so many samples at once. Targets do not know of each other: a dead one holds up nobody, and costs no memory, since what waits for it
 //! waits in the journal.
 //!
 //! A derived request ends in one of two ways: taken, or given up with its samples counted by reason. Reasons:
@@ -44,7 +44,9 @@ pub use self::spec::{Secret, TargetSpec};
 use self::target::Target;
 use super::clock::unix_ms;
 use super::journal::{FORWARD, Journal};
+use super::judge::REQUEST_BYTES_MAX;
 use super::telemetry::Metrics;
+use crate::wire::snappy;
 
 /// A remote-write 1.0 request, ready to be posted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +59,25 @@ pub struct Outgoing {
     pub oldest: i64,
     /// Timestamp of its newest sample, milliseconds. Decides whether the request is too old to be sent.
     pub newest: i64,
+}
+
+impl Outgoing {
+    /// One request of several, in their order: at least one, and all together no larger than a request may be.
+    fn joined(mut all: Vec<Self>) -> Self {
+        let last = all.pop().expect("there is at least one");
+        if all.is_empty() {
+            return last;
+        }
+        all.push(last);
+        let bodies: Vec<&[u8]> = all.iter().map(|one| &*one.body).collect();
+        let body = snappy::join(&bodies, REQUEST_BYTES_MAX).expect("what is joined is not too large");
+        Self {
+            body: body.into(),
+            samples: all.iter().map(|one| one.samples).sum(),
+            oldest: all.iter().map(|one| one.oldest).min().unwrap_or(i64::MAX),
+            newest: all.iter().map(|one| one.newest).max().unwrap_or(i64::MIN),
+        }
+    }
 }
 
 /// Tells the time, milliseconds since the Unix epoch.

@@ -59,7 +59,8 @@ impl Shards {
     ) -> std::io::Result<Self> {
         let threads = judges.into_iter().map(|judge| {
             let saver = saving.map(|saving| Saver::new(saving.clone(), &judge));
-            let mut worker = Worker { judge, saver, around: around.clone(), last: Gauges::default() };
+            let (around, last) = (around.clone(), Gauges::default());
+            let mut worker = Worker { judge, saver, around, last, untold: Untold::default() };
             let name = format!("shard-{}", worker.judge.shard().index);
             std::thread::Builder::new().name(name).spawn(move || worker.run_or_end_all())
         });
@@ -79,6 +80,15 @@ struct Worker {
     saver: Option<Saver>,
     around: Surroundings,
     last: Gauges,
+    untold: Untold,
+}
+
+/// What was put into the journal, and nobody was woken to send it.
+#[derive(Default)]
+struct Untold {
+    samples: usize,
+    /// When the requests came that it was derived from.
+    received: Vec<Instant>,
 }
 
 /// Levels as they were told last, so that shards add up in one gauge.
@@ -109,9 +119,14 @@ impl Worker {
             let sequence = record.sequence;
             // What nobody holds any more when the last is done with it is used again.
             drop(record);
-            journal.done(reader, sequence);
-            if let Some(saver) = self.saver.as_mut() {
-                saver.save_if_due(&self.judge, &self.around);
+            let more = journal.done(reader, sequence);
+            let saves = self.saver.as_mut().is_some_and(Saver::is_due);
+            // What is told together is sent together.
+            if !more || saves || self.untold.samples >= self.judge.samples_per_request() {
+                self.tell_of_derived();
+            }
+            if let Some(saver) = self.saver.as_mut().filter(|_| saves) {
+                saver.save(&self.judge, &self.around);
             }
         }
         if let Some(saver) = self.saver.as_mut() {
@@ -128,12 +143,24 @@ impl Worker {
         // While the disk fails the journal keeps who writes to it: queries must not wait for that.
         drop(part);
         for (number, request) in requests {
-            journal.offer(stream, record.sequence, number, &request);
+            self.untold.samples += request.samples;
+            journal.append_derived(stream, (record.sequence, number), &request);
         }
         if matches!(record.entry, Entry::Request { .. }) {
-            self.around.metrics.judgement_seconds.observe(record.received.elapsed().as_secs_f64());
+            self.untold.received.push(record.received);
         }
         self.tell(&tally);
+    }
+
+    /// Wakes those who send.
+    fn tell_of_derived(&mut self) {
+        let Untold { samples, received } = &mut self.untold;
+        if std::mem::take(samples) > 0 {
+            self.around.journal.tell(self.judge.stream());
+        }
+        for received in received.drain(..) {
+            self.around.metrics.judgement_seconds.observe(received.elapsed().as_secs_f64());
+        }
     }
 
     fn tell(&mut self, Tally { counts, ahead }: &Tally) {
@@ -186,16 +213,15 @@ impl Saver {
         Self { due, saved: None, asked, took: Duration::ZERO, finishing: None, saving }
     }
 
-    fn save_if_due(&mut self, judge: &Judge, around: &Surroundings) {
+    /// Whether it is time to save: it was asked for, or the last time was long ago.
+    fn is_due(&mut self) -> bool {
         if self.finishing.as_ref().is_some_and(|finishing| !finishing.is_finished()) {
-            return;
+            return false;
         }
         self.wait();
         let asked = self.saving.snapshots.asked();
-        if Instant::now() >= self.due || asked != self.asked {
-            self.asked = asked;
-            self.save(judge, around);
-        }
+        let is_asked = std::mem::replace(&mut self.asked, asked) != asked;
+        is_asked || Instant::now() >= self.due
     }
 
     fn save_at_last(&mut self, judge: &Judge, around: &Surroundings) {

@@ -8,6 +8,8 @@ mod elements;
 
 pub(super) use elements::Elements;
 
+use super::fields::push_varint;
+
 /// Most bytes that one compressed byte can become, rounded up: a copy of 3 bytes yields 64.
 ///
 /// Source: snappy's `format_description.txt`, section 2.2.
@@ -80,9 +82,29 @@ pub fn decompress_into(body: &[u8], max: usize, room: &mut Vec<u8>) -> Result<()
         *room = vec![0; declared + spare];
     }
     room.resize(declared, 0);
-    // The length goes up to the first byte that says it is the last; it was read before.
-    let length = body.iter().take_while(|byte| **byte >= 0x80).count() + 1;
-    block::decompress(&body[length..], room).map_err(SnappyError::Corrupt)
+    block::decompress(elements_of(body), room).map_err(SnappyError::Corrupt)
+}
+
+/// One block of what `blocks` hold, one after the other. What is copied in one of them stands in it, so that the same
+/// copies do in a longer one. Costs a copy of the bytes.
+///
+/// # Errors
+/// As [`declared_len`], for each and for all together.
+pub fn join(blocks: &[&[u8]], max: usize) -> Result<Vec<u8>, SnappyError> {
+    let mut declared = 0;
+    for block in blocks {
+        declared += declared_len(block, max - declared)?;
+    }
+    let mut joined = Vec::with_capacity(5 + blocks.iter().map(|block| block.len()).sum::<usize>());
+    push_varint(&mut joined, declared as u64);
+    blocks.iter().for_each(|block| joined.extend_from_slice(elements_of(block)));
+    Ok(joined)
+}
+
+/// What stands behind the length: that goes up to the first byte that says it is the last.
+fn elements_of(block: &[u8]) -> &[u8] {
+    let length = block.iter().take_while(|byte| **byte >= 0x80).count() + 1;
+    block.get(length..).unwrap_or_default()
 }
 
 /// Compresses `raw` into a snappy block.
@@ -129,6 +151,19 @@ mod tests {
         for raw in [&b""[..], b"x", &[7; 100_000]] {
             assert_eq!(decompress(&compress(raw), MIB).unwrap(), raw);
         }
+    }
+
+    #[test]
+    fn blocks_that_are_joined_hold_what_they_held() {
+        let texts: [&[u8]; 5] = [b"abcabcabcabcabc", b"", &[7; 100_000], b"abcabcabcabcabc", b"x"];
+        let blocks = texts.map(compress);
+        for count in 0..=blocks.len() {
+            let parts: Vec<&[u8]> = blocks[..count].iter().map(Vec::as_slice).collect();
+            let bytes = texts[..count].iter().map(|text| text.len()).sum();
+            assert_eq!(decompress(&join(&parts, bytes).unwrap(), MIB).unwrap(), texts[..count].concat());
+            assert_eq!(join(&parts, bytes.saturating_sub(1)).is_err(), bytes > 0);
+        }
+        assert!(join(&[&blocks[0], b""], MIB).is_err(), "that is no block");
     }
 
     #[test]

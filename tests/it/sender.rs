@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 mod outbox;
+mod together;
 mod version_2;
 
 use std::sync::Arc;

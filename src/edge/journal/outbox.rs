@@ -19,6 +19,15 @@ impl Journal {
     /// Nothing is appended that the log holds already, which is so after a crash: false then. Waits while the disk
     /// fails, where somebody heals it; else the journal is incomplete from then on.
     pub fn offer(&self, stream: u16, cause: u64, part: u32, request: &Outgoing) -> bool {
+        let appended = self.append_derived(stream, (cause, part), request);
+        if appended {
+            self.tell(stream);
+        }
+        appended
+    }
+
+    /// The same, and nobody is woken until [`Self::tell`].
+    pub fn append_derived(&self, stream: u16, (cause, part): record::Origin, request: &Outgoing) -> bool {
         let head = record::derived_head((cause, part), request);
         let mut state = self.lock();
         // What comes after something that is missing would say that it is not.
@@ -41,12 +50,16 @@ impl Journal {
             return false;
         };
         state.ledger.derived.insert(stream, ((cause, part), sequence));
-        drop(state);
-        self.with_stream(stream, |sender| sender.send_replace(sequence + 1));
         true
     }
 
-    /// Tells the sequence after the newest derived request of a stream, whenever there is one more; 0 before.
+    /// Wakes those who send what was derived of a stream.
+    pub fn tell(&self, stream: u16) {
+        let end = self.end();
+        self.with_stream(stream, |sender| sender.send_replace(end));
+    }
+
+    /// Tells a sequence after that of the newest derived request of a stream, whenever there are more; 0 before.
     pub fn derived(&self, stream: u16) -> watch::Receiver<u64> {
         self.with_stream(stream, watch::Sender::subscribe)
     }

@@ -55,6 +55,18 @@ fn while_engines_lag_requests_are_refused_and_ticks_are_taken() {
 }
 
 #[test]
+fn an_engine_is_told_whether_more_waits_for_it_at_once() {
+    let journal = journal(1 << 20, 2);
+    let sequences = [10, 20].map(|arrival| journal.append_tick(arrival).expect("a tick always fits"));
+    for reader in [0, 1] {
+        journal.read(reader);
+        assert!(journal.done(reader, sequences[0]));
+        journal.read(reader);
+        assert!(!journal.done(reader, sequences[1]));
+    }
+}
+
+#[test]
 fn a_request_larger_than_all_the_room_waits_for_an_empty_one() {
     let journal = narrow(2000, 1);
     let sequence = append(&journal, 0, 5000).expect("nothing else waits");

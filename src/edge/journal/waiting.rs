@@ -48,11 +48,20 @@ impl Waiting {
 
     /// The next record for a reader, of those below the sequence `visible`.
     pub(super) fn next(&mut self, reader: usize, visible: u64) -> Option<Arc<Record>> {
-        let cursor = self.readers.get_mut(reader)?;
+        let record = Arc::clone(self.unread(reader, visible)?);
+        self.readers.get_mut(reader)?.read = record.sequence + 1;
+        Some(record)
+    }
+
+    /// Whether there is one.
+    pub(super) fn has_next(&self, reader: usize, visible: u64) -> bool {
+        self.unread(reader, visible).is_some()
+    }
+
+    fn unread(&self, reader: usize, visible: u64) -> Option<&Arc<Record>> {
+        let cursor = self.readers.get(reader)?;
         let at = self.records.partition_point(|record| record.sequence < cursor.read);
-        let record = self.records.get(at).filter(|record| record.sequence < visible)?;
-        cursor.read = record.sequence + 1;
-        Some(Arc::clone(record))
+        self.records.get(at).filter(|record| record.sequence < visible)
     }
 
     /// Says that a reader has finished with `sequence` and all before, and returns what nobody needs any more. What

@@ -13,7 +13,7 @@ use super::passage::Passage;
 use super::place::Place;
 use super::retry::Backoff;
 use super::throttle::Throttle;
-use super::{Phase, Source};
+use super::{Outgoing, Phase, Source};
 use crate::edge::journal::{Journal, record};
 use crate::edge::log::{Head, Reader, Record};
 
@@ -41,6 +41,8 @@ pub(super) struct Feed {
     news: watch::Receiver<u64>,
     phase: watch::Receiver<Phase>,
     reader: Reader,
+    /// Was read, and is still to be claimed.
+    read: Option<Record>,
     ahead: Option<Ahead>,
     /// Shards, by the newest rules that were met.
     shards: Option<u16>,
@@ -76,6 +78,7 @@ impl Feed {
             place,
             passage,
             phase,
+            read: None,
             ahead: None,
             shards: None,
             troubles: Throttle::default(),
@@ -87,10 +90,19 @@ impl Feed {
     pub(super) async fn next(&mut self) -> Option<Record> {
         self.ahead = None;
         loop {
-            self.reader.pass_to(self.place.next());
-            self.passage.reach(self.place.stream, self.reader.next());
-            let below = self.source.below(&self.journal, &mut self.news);
-            match self.read(below).await {
+            let found = match self.read.take() {
+                Some(record) => {
+                    self.passage.reach(self.place.stream, record.head.sequence);
+                    Some(record)
+                }
+                None => {
+                    self.reader.pass_to(self.place.next());
+                    self.passage.reach(self.place.stream, self.reader.next());
+                    let below = self.source.below(&self.journal, &mut self.news);
+                    self.read(below).await
+                }
+            };
+            match found {
                 Some(record) if record.head.kind == record::RULES => self.cross(&record).await,
                 Some(record) if self.place.claim(&record.head) => return Some(record),
                 Some(_) => {}
@@ -98,6 +110,23 @@ impl Feed {
                 None => self.wait().await,
             }
         }
+    }
+
+    /// The request right behind what is in hand, if it waits already and `fits`: then it is in hand, too.
+    pub(super) fn next_too(&mut self, fits: impl FnOnce(&Outgoing) -> bool) -> Option<Outgoing> {
+        if self.read.is_some() || self.journal.bytes_since(self.reader.next()) > INLINE_BYTES {
+            return None;
+        }
+        let source = self.source;
+        let below = source.below(&self.journal, &mut self.news);
+        let found = self.journal.read_log(&mut self.reader, below, |head| source.wants(head));
+        let record = found.ok().flatten()?;
+        let request = record::outgoing(&record).filter(fits);
+        let claimed = request.filter(|_| self.place.claim_too(&record.head));
+        if claimed.is_none() {
+            self.read = Some(record);
+        }
+        claimed
     }
 
     /// The record that has `distance` others of this lane between the one in hand and itself, or the last one. `None`

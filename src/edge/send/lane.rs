@@ -12,6 +12,8 @@ use super::retry::Backoff;
 use super::target::Target;
 use super::{Clock, Outgoing, Phase};
 use crate::edge::journal::record;
+use crate::edge::judge::REQUEST_BYTES_MAX;
+use crate::wire::snappy;
 
 /// How old the samples of a request may be that is sent again as a witness, milliseconds. What is older may be
 /// refused for its age alone, by some targets with a 500.
@@ -54,12 +56,36 @@ impl Lane {
                 self.feed.place.skip();
                 continue;
             };
+            let request = self.with_those_behind(request);
             let delivery = hand.insert(Delivery::new(Arc::new(request)));
             self.deliver(delivery, last.as_deref()).await;
             last = delivery.taken_whole().or(last);
             *hand = None;
             self.feed.place.done();
         }
+    }
+
+    /// Puts what waits right behind a request together with it, as far as the target takes so much at once: a request
+    /// costs both ends as much as hundreds of samples do.
+    fn with_those_behind(&mut self, first: Outgoing) -> Outgoing {
+        let samples_max = self.target.endpoint().spec.max_samples_per_send;
+        let declared = |request: &Outgoing| snappy::declared_len(&request.body, REQUEST_BYTES_MAX);
+        let Ok(mut bytes) = declared(&first) else { return first };
+        if self.is_too_old(first.newest) {
+            return first;
+        }
+        let (mut samples, mut all) = (first.samples, vec![first]);
+        let now = (self.clock)();
+        let age_max = self.age_max();
+        while let Some(next) = self.feed.next_too(|next| {
+            let fits = declared(next).is_ok_and(|more| bytes + more <= REQUEST_BYTES_MAX);
+            fits && samples + next.samples <= samples_max && !is_older(next.newest, now, age_max)
+        }) {
+            samples += next.samples;
+            bytes += declared(&next).unwrap_or(REQUEST_BYTES_MAX);
+            all.push(next);
+        }
+        Outgoing::joined(all)
     }
 
     /// Brings one request to its end, however long that takes. `last` is what the target took whole before.
@@ -141,10 +167,18 @@ impl Lane {
 
     /// Whether a sample of `timestamp` is past the age that the target takes.
     fn is_too_old(&self, timestamp: i64) -> bool {
-        let Some(age) = self.target.endpoint().spec.max_sample_age else { return false };
-        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        timestamp < (self.clock)().saturating_sub(age)
+        is_older(timestamp, (self.clock)(), self.age_max())
     }
+
+    /// How old a sample may be that the target takes, milliseconds.
+    fn age_max(&self) -> Option<i64> {
+        let age = self.target.endpoint().spec.max_sample_age?;
+        Some(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+fn is_older(timestamp: i64, now: i64, age_max: Option<i64>) -> bool {
+    age_max.is_some_and(|age| timestamp < now.saturating_sub(age))
 }
 
 /// Waits as `backoff` says, or as long as the target asked for.

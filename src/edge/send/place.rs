@@ -37,7 +37,9 @@ struct State {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Hand {
-    sequence: u64,
+    first: u64,
+    last: u64,
+    /// When the first came.
     arrival: i64,
 }
 
@@ -75,17 +77,29 @@ impl Place {
             self.journal.move_cursor(&self.target, self.stream, state.next);
             return false;
         }
-        state.hand = Some(Hand { sequence: head.sequence, arrival: head.arrival });
+        state.hand = Some(Hand { first: head.sequence, last: head.sequence, arrival: head.arrival });
         true
     }
 
-    /// The record in hand is delivered, or counted: it never comes again.
+    /// Takes the next record in hand, too, beside what is; not one that was delivered ahead of its turn, or given up.
+    pub(super) fn claim_too(&self, head: &Head) -> bool {
+        let mut state = self.lock();
+        if state.closed || head.sequence < state.next || state.early.contains(&head.sequence) {
+            return false;
+        }
+        let Some(hand) = &mut state.hand else { return false };
+        hand.last = head.sequence;
+        state.next = head.sequence + 1;
+        true
+    }
+
+    /// What is in hand is delivered, or counted: it never comes again.
     pub(super) fn done(&self) {
         let mut state = self.lock();
         if let Some(hand) = state.hand.take()
             && !state.closed
         {
-            self.journal.move_cursor(&self.target, self.stream, hand.sequence + 1);
+            self.journal.move_cursor(&self.target, self.stream, hand.last + 1);
         }
     }
 
@@ -145,7 +159,7 @@ impl Place {
     /// Nothing waits below `next`: moves the cursor there, unless something below is in hand. False then.
     pub(super) fn settle(&self, next: u64) -> bool {
         let state = self.lock();
-        let settled = state.hand.is_none_or(|hand| hand.sequence >= next);
+        let settled = state.hand.is_none_or(|hand| hand.first >= next);
         if settled && !state.closed {
             self.journal.move_cursor(&self.target, self.stream, next);
         }
@@ -196,6 +210,21 @@ mod tests {
         place.done();
         assert_eq!(cursor(&place), Some(4));
         assert!(!place.claim(&head(3)), "nothing is sent twice");
+    }
+
+    #[test]
+    fn what_is_in_hand_together_is_done_together() {
+        let place = place();
+        assert!(!place.claim_too(&head(1)), "there is nothing in hand");
+        assert!(place.claim(&head(1)) && place.ask(4));
+        place.answered(true);
+        assert!(place.claim_too(&head(3)));
+        assert!(!place.claim_too(&head(3)) && !place.claim_too(&head(4)), "nothing is sent twice");
+        assert!(!place.settle(2) && !place.settle(4), "a part of it is below");
+        let given_up = place.give_up(9).expect("something may wait");
+        assert_eq!(given_up, GivenUp { from: 4, early: BTreeSet::from([4]) }, "what is in hand stays");
+        place.done();
+        assert_eq!((cursor(&place), place.settle(9)), (Some(9), true));
     }
 
     #[test]

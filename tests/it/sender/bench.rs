@@ -44,9 +44,10 @@ pub(crate) fn wide(count: usize, timestamp: i64) -> Outgoing {
     request(names(count).iter().map(String::as_str), timestamp)
 }
 
-/// A target called `one` that is tried again soon.
+/// A target called `one` that is tried again soon, and is sent each request alone.
 pub(crate) fn spec(url: hyper::Uri) -> TargetSpec {
     TargetSpec {
+        max_samples_per_send: 1,
         max_sample_age: None,
         backoff_min: Duration::from_millis(1),
         backoff_max: Duration::from_millis(10),

@@ -41,8 +41,8 @@ async fn an_outage_costs_disk_and_no_memory() {
         sender.offer(&request(["a", &long], timestamp));
     }
     assert!(sender.pending() > 60 << 20, "{} bytes wait", sender.pending());
-    let grown = resident().saturating_sub(before);
-    assert!(grown < 40 << 20, "{grown} bytes for what waits");
+    // Other tests have their memory in the same process, and give it back; what waits would stay.
+    eventually("what waits takes less than 40 MiB", || resident() < before + (40 << 20)).await;
     let receiver = Receiver::start_on(address, |_| OK).await;
     sender.finish().await;
     assert_eq!(timestamps(&receiver.taken(), "a"), (1..=10_000).collect::<Vec<_>>());
