@@ -95,15 +95,17 @@ fn strides(elements: &[u8], room: &mut [u8], (from, mut to): (usize, usize)) -> 
     (elements.len() - rest.len(), to)
 }
 
-/// Moves as many strides as `length` bytes take, or four instead of three, since most that take three take four. Not all
-/// four always: a stride too many waits for what was just written there.
+/// Moves as many strides as `length` bytes take. Not all four: a stride too many waits for what was just written there.
 #[inline]
 fn move_copy(target: &mut [u8; COPY_MAX], source: &[u8; COPY_MAX], length: u8) {
     target[..STRIDE].copy_from_slice(&source[..STRIDE]);
     if length > 16 {
         target[16..32].copy_from_slice(&source[16..32]);
         if length > 32 {
-            target[32..].copy_from_slice(&source[32..]);
+            target[32..48].copy_from_slice(&source[32..48]);
+            if length > 48 {
+                target[48..].copy_from_slice(&source[48..]);
+            }
         }
     }
 }
