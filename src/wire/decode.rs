@@ -12,6 +12,7 @@
 //! A label `__replica__` is taken out of its series, so that all replicas of a pair send the same series; which
 //! of them it was, the batch knows.
 
+mod form;
 mod histogram;
 mod intake;
 mod labels;

@@ -2,6 +2,7 @@
 
 mod any_histogram;
 mod attacks;
+mod forms;
 mod histograms;
 mod oracle;
 

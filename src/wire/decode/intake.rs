@@ -99,22 +99,17 @@ impl<'l> Intake<'l> {
         sample.timestamp <= self.latest
     }
 
-    /// Takes and accepts a series whose canonical labels stand at `run` of the batch's bytes, with one sample that is
-    /// in time.
-    #[inline]
-    pub(super) fn accept_plain(
-        &mut self,
-        batch: &mut Batch,
-        run: Span,
-        sample: Sample,
-    ) -> Result<(), Malformed> {
-        bump(&mut self.series_seen, "series", self.limits.series_max)?;
-        bump(&mut self.samples_seen, "samples", self.limits.samples_max)?;
-        self.written.samples += 1;
-        let first = batch.samples().len();
-        batch.push_sample(sample);
-        batch.push_series(run.start as usize..run.end as usize, first, MetricKind::Unknown, None);
-        Ok(())
+    /// How many more series of one sample each are within the limits.
+    pub(super) fn plain_room(&self) -> usize {
+        let series = self.limits.series_max.saturating_sub(self.series_seen);
+        series.min(self.limits.samples_max.saturating_sub(self.samples_seen))
+    }
+
+    /// Counts `count` accepted series of one sample each, for which there is room.
+    pub(super) fn plain_taken(&mut self, count: usize) {
+        self.series_seen += count;
+        self.samples_seen += count;
+        self.written.samples += count as u64;
     }
 
     /// Takes the histogram at `span`.
@@ -246,14 +241,33 @@ pub(super) fn plain_sample(bytes: &[u8]) -> Option<Sample> {
     };
     let bytes = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
     // All but the last byte go on.
-    if bytes & 0x8080_8080_8080 != 0x0080_8080_8080 {
+    let is_one = bytes & 0x8080_8080_8080 == 0x0080_8080_8080;
+    is_one.then(|| Sample { timestamp: six_sevens(bytes), value })
+}
+
+/// The sample that a series ends with, if it is such a one, and where its tag stands.
+#[inline]
+pub(super) fn plain_tail(series: &[u8]) -> Option<(usize, Sample)> {
+    let last = u64::from_le_bytes(*series.last_chunk()?);
+    if last & 0x8080_8080_8080_ff00 != 0x0080_8080_8080_1000 {
         return None;
     }
-    // Seven bits of each byte, closed up in pairs.
+    let timestamp = six_sevens(last >> 16);
+    if let Some(&[0x12, 0x10, 0x09, ref value @ .., _, _, _, _, _, _, _]) = series.last_chunk::<18>() {
+        let value = f64::from_le_bytes(*value);
+        return Some((series.len() - 18, Sample { timestamp, value }));
+    }
+    let Some([0x12, 0x07, ..]) = series.last_chunk::<9>() else { return None };
+    Some((series.len() - 9, Sample { timestamp, value: 0.0 }))
+}
+
+/// The number that the low seven bits of six bytes are, the lowest first.
+#[inline]
+fn six_sevens(bytes: u64) -> i64 {
     let sevens = bytes & 0x7f7f_7f7f_7f7f;
+    // Closed up in pairs.
     let pairs = (sevens & 0x007f_007f_007f) | (sevens & 0x7f00_7f00_7f00) >> 1;
-    let timestamp = (pairs & 0x3fff) | (pairs >> 16 & 0x3fff) << 14 | pairs >> 32 << 28;
-    Some(Sample { timestamp: timestamp as i64, value })
+    ((pairs & 0x3fff) | (pairs >> 16 & 0x3fff) << 14 | pairs >> 32 << 28) as i64
 }
 
 /// Any other sample. Remote write 2.0 adds a start timestamp, which is read and not used.
@@ -291,6 +305,9 @@ mod tests {
         let any = any_sample(&request, span, Protocol::V1).unwrap();
         assert_eq!(any, Sample { timestamp, value });
         assert_eq!(plain_sample(span.of(&request)), plain.then_some(any), "{value} {timestamp}");
+        // The sample's tag stands where the labels end, of which there are none.
+        let series = Span { start: 2, ..span };
+        assert_eq!(plain_tail(series.of(&request)), plain.then_some((0, any)), "{value} {timestamp}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Label runs that stand in the request and are canonical already.
 //!
 //! Nearly all are, so that this is the way that counts: it hops from length to length, decides the order of names by
-//! their first eight bytes, and looks for bytes beyond ASCII in the whole run at once. About 25 ns for 10 labels.
+//! their first eight bytes, and looks for bytes beyond ASCII in the whole run at once. About 31 instructions a label.
 
 use std::ops::Range;
 
@@ -35,6 +35,17 @@ struct Walk<'a> {
     count: usize,
 }
 
+/// How far hops went.
+struct Hops {
+    /// Behind the last label hopped over, which may be behind the message.
+    at: usize,
+    /// Where it begins.
+    last: usize,
+    /// Key of its name.
+    key: u64,
+    count: usize,
+}
+
 /// One label, cut off a run.
 struct Cut<'a> {
     name: &'a [u8],
@@ -43,15 +54,25 @@ struct Cut<'a> {
     rest: &'a [u8],
 }
 
-/// Bytes of a text at most that [`Walk::hop`] hops over.
+/// Bytes of a text at most that is hopped over.
 const SHORT: usize = 0x7f;
+
+/// How far labels begin from each other that are hopped over in one go. Of a window as long as this needs, the compiler
+/// knows that no look at it is beyond its end.
+const REACH: usize = 1024;
+
+/// Bytes that a hop looks at: what it reaches, and as far from there as tag and length of a value can be.
+const WINDOW: usize = 4 + (2 * REACH - 1) + 2;
+
+/// Key of the metric's name, which is all of it.
+const METRIC_NAME_KEY: u64 = u64::from_be_bytes(*b"__name__");
 
 /// Keys of names up to this one are not hopped over: names that mean something begin with two underscores.
 const RESERVED: u64 = 0x5f5f_ffff_ffff_ffff;
 
-/// For each length of a short name, which bytes of its key are its own; those behind it are none of it.
-static KEY_MASKS: [u64; SHORT + 1] = {
-    let mut masks = [u64::MAX; SHORT + 1];
+/// For each length of a name, as far as one byte goes, which bytes of its key are its own; those behind it are none of it.
+static KEY_MASKS: [u64; 256] = {
+    let mut masks = [u64::MAX; 256];
     let mut length = 0;
     while length < 8 {
         masks[length] = !(u64::MAX >> (8 * length));
@@ -67,7 +88,7 @@ static KEY_MASKS: [u64; SHORT + 1] = {
 pub(super) fn canonical_prefix(request: &[u8], series: Span, limits: &Limits) -> Option<Prefix> {
     let (message, ahead) = (series.of(request), &request[series.start as usize..]);
     let mut walk = Walk { message, ahead, at: 0, last: 0, key: 0, count: 0 };
-    let named = may_hop(limits) && walk.hop();
+    let named = may_hop(limits) && walk.hop()?;
     let (walk, named, replica) = match walk.message.get(walk.at) {
         Some(0x0a) => walk.step_on(named, series.start, limits)?,
         _ => (walk, named, None),
@@ -75,6 +96,28 @@ pub(super) fn canonical_prefix(request: &[u8], series: Span, limits: &Limits) ->
     let fits = walk.count <= limits.labels_max && walk.at <= limits.label_bytes_max;
     let run = Span { end: series.start + walk.at as u32, ..series };
     (named && fits && is_text(walk.passed())).then_some(Prefix { run, replica })
+}
+
+/// Whether the first `length` bytes of `ahead` are the metric's name and labels that can all be hopped over: canonical,
+/// ASCII, within the limits, and none that names a replica. [`canonical_prefix`] finds the same of them.
+#[inline(never)]
+pub(super) fn is_plain_run(ahead: &[u8], length: usize, limits: &Limits) -> bool {
+    let mut padded = None;
+    let window = window(ahead, &mut padded);
+    let may_hop = may_hop(limits) && length <= REACH.min(limits.label_bytes_max);
+    if !may_hop || !begins_with_metric_name(window) {
+        return false;
+    }
+    let (mut at, mut floor, mut count) = (2 + usize::from(window[1]), RESERVED, 1);
+    while at < length {
+        let Some((key, label)) = short_label(window, at).filter(|(key, _)| *key > floor) else {
+            return false;
+        };
+        at += label;
+        floor = key;
+        count += 1;
+    }
+    at == length && count <= limits.labels_max && is_ascii(&window[..length])
 }
 
 /// Whether what is hopped over is within the limits of a label.
@@ -103,42 +146,27 @@ impl Prefix {
 impl<'a> Walk<'a> {
     /// Hops over the metric's name, if that is next, and then over canonical labels, as long as their lengths are one
     /// byte each, their names are told apart by their keys, and are none of those that mean something here. Says
-    /// whether the metric's name was among them.
-    #[inline(always)]
-    fn hop(&mut self) -> bool {
-        let named = self.hop_metric_name();
-        // In registers, for this is the loop that counts.
-        let (mut rest, mut left) =
-            (self.ahead.get(self.at..).unwrap_or_default(), self.message.len() - self.at);
-        let (mut last, mut floor, mut count) = (left, self.key.max(RESERVED), 0);
-        while let Some((key, length)) = short_label(rest)
-            && key > floor
-            && length <= left
-        {
-            last = left;
-            (rest, left) = (&rest[length..], left - length);
-            floor = key;
-            count += 1;
+    /// whether the metric's name was among them; `None` where a label goes on behind the message.
+    fn hop(&mut self) -> Option<bool> {
+        let ahead = self.ahead.get(self.at..).unwrap_or_default();
+        let mut padded = None;
+        let window = window(ahead, &mut padded);
+        let left = self.message.len() - self.at;
+        let first = 2 + usize::from(window[1]);
+        let named = self.key < METRIC_NAME_KEY && first <= left && begins_with_metric_name(window);
+        let first = if named { first } else { 0 };
+        let hops = hop(window, (first, left.min(REACH)), self.key.max(RESERVED));
+        if hops.at > left {
+            return None;
         }
-        if count > 0 {
-            let end = self.message.len();
-            *self = Self { at: end - left, last: end - last, key: floor, count: self.count + count, ..*self };
+        if hops.count > 0 {
+            (self.last, self.key) = (self.at + hops.last, hops.key);
+        } else if named {
+            (self.last, self.key) = (self.at, METRIC_NAME_KEY);
         }
-        named
-    }
-
-    #[inline]
-    fn hop_metric_name(&mut self) -> bool {
-        const KEY: u64 = u64::from_be_bytes(*b"__name__");
-        let Some((KEY, length)) = short_label(&self.ahead[self.at..]) else { return false };
-        // Longer names may begin like that, too.
-        let is_it = self.key < KEY
-            && self.message.get(self.at + 3) == Some(&(METRIC_NAME.len() as u8))
-            && self.at + length <= self.message.len();
-        if is_it {
-            *self = Self { at: self.at + length, last: self.at, key: KEY, count: self.count + 1, ..*self };
-        }
-        is_it
+        self.at += hops.at;
+        self.count += hops.count + usize::from(named);
+        Some(named)
     }
 
     /// Goes on where a label cannot be hopped over, with a message that stands at `start` of the request. Says whether
@@ -168,7 +196,7 @@ impl<'a> Walk<'a> {
                 origin.cluster = last_of(end, value);
             }
             if replica.is_none() && may_hop(limits) {
-                named |= self.hop();
+                named |= self.hop()?;
             }
         }
         Some((self, named, replica))
@@ -202,24 +230,61 @@ fn key_of(name: &[u8]) -> u64 {
     u64::from_be_bytes(key)
 }
 
-/// Key of the name of the canonical label that `ahead` begins with, and the label's length, which may be more than the
-/// message has. `None` where a length is not one byte, and near the end of the request.
+/// The window that `ahead` begins with; near the end of the request what is left and zeros, which are no labels.
 #[inline]
-fn short_label(ahead: &[u8]) -> Option<(u64, usize)> {
-    // As far as tag and length of the value can be.
-    let window = ahead.first_chunk::<{ 4 + SHORT + 2 }>()?;
-    let head = u32::from_le_bytes(*window.first_chunk()?);
+fn window<'a>(ahead: &'a [u8], padded: &'a mut Option<[u8; WINDOW]>) -> &'a [u8; WINDOW] {
+    match ahead.first_chunk() {
+        Some(window) => window,
+        None => padded.insert(pad(ahead)),
+    }
+}
+
+#[cold]
+fn pad(ahead: &[u8]) -> [u8; WINDOW] {
+    let mut window = [0; WINDOW];
+    window[..ahead.len()].copy_from_slice(ahead);
+    window
+}
+
+/// Whether a canonical label that can be hopped over begins `window`, and is the metric's name.
+#[inline]
+fn begins_with_metric_name(window: &[u8; WINDOW]) -> bool {
+    // Longer names may begin like that, too.
+    window[3] == METRIC_NAME.len() as u8 && matches!(short_label(window, 0), Some((METRIC_NAME_KEY, _)))
+}
+
+/// Hops over canonical labels from `at` on as long as they begin before `end`, their lengths are one byte each, and the
+/// keys of their names ascend from `floor`. Not in line, so that all of it is in registers.
+#[inline(never)]
+fn hop(window: &[u8; WINDOW], (mut at, end): (usize, usize), floor: u64) -> Hops {
+    let (mut last, mut key, mut count) = (at, floor, 0);
+    while at < end
+        && let Some((own, length)) = short_label(window, at)
+        && own > key
+    {
+        (last, at) = (at, at + length);
+        key = own;
+        count += 1;
+    }
+    Hops { at, last, key, count }
+}
+
+/// Key of the name of the canonical label that begins at `at`, up to where a hop reaches, and the label's length, which
+/// may be more than the message has. `None` where a length is not one byte.
+#[inline(always)]
+fn short_label(window: &[u8; WINDOW], at: usize) -> Option<(u64, usize)> {
+    let at = at & (REACH - 1);
+    let head = u32::from_le_bytes(*window[at..].first_chunk()?);
     if head & 0x80ff_80ff != 0x000a_000a {
         return None;
     }
-    let (length, name_len) = (head >> 8 & 0x7f, head >> 24 & 0x7f);
-    let value = &window[4 + name_len as usize..][..2];
-    let value = u32::from(u16::from_le_bytes([value[0], value[1]]));
+    let (length, name_len) = (u32::from((head >> 8) as u8), head >> 24);
+    let value = u16::from_le_bytes(*window[4..][at + name_len as usize..].first_chunk()?);
     let expected = (length.wrapping_sub(name_len) << 8).wrapping_sub(0x400 - 0x12);
-    if value != expected || value == 0x12 {
+    if u32::from(value) != expected || value == 0x12 {
         return None;
     }
-    let key = u64::from_be_bytes(*window[4..].first_chunk()?);
+    let key = u64::from_be_bytes(*window[4..][at..].first_chunk()?);
     Some((key & KEY_MASKS[name_len as usize], 2 + length as usize))
 }
 
@@ -240,15 +305,29 @@ fn is_text(run: &[u8]) -> bool {
     is_ascii(run) || std::str::from_utf8(run).is_ok() || are_texts(run)
 }
 
-/// Whether no byte of `run` has its highest bit set. Without a way out before the end, and so in vectors.
-#[inline]
+/// Whether no byte of `run` has its highest bit set. Without a way out before the end, and so in vectors; not in line,
+/// so that these are kept in registers.
+#[inline(never)]
 fn is_ascii(run: &[u8]) -> bool {
-    let Some(last) = run.last_chunk::<32>() else { return run.is_ascii() };
+    let Some(last) = run.last_chunk::<64>() else { return run.is_ascii() };
     let mut seen = *last;
-    for block in run.as_chunks::<32>().0 {
-        seen.iter_mut().zip(block).for_each(|(seen, byte)| *seen |= byte);
+    for block in run.as_chunks::<64>().0 {
+        for (at, seen) in seen.iter_mut().enumerate() {
+            *seen |= block[at];
+        }
     }
     seen.iter().fold(0, |all, byte| all | byte) < 0x80
+}
+
+/// Where the values of the labels of a canonical run stand in it.
+pub(super) fn value_spans(run: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut rest = run;
+    std::iter::from_fn(move || {
+        let label = cut(rest)?;
+        rest = label.rest;
+        let end = run.len() - rest.len();
+        Some(end - label.value.len()..end)
+    })
 }
 
 #[cold]
@@ -337,6 +416,45 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_run_is_the_metrics_name_and_ascii_and_ends_where_it_is_to() {
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        let labels = |labels: &[(&str, &str)]| {
+            let labels: Vec<_> = labels.iter().map(|(name, value)| (bytes(name), bytes(value))).collect();
+            message(&labels, 0)
+        };
+        let up = ("__name__", "up");
+        let long = "v".repeat(100);
+        for (run, plain) in [
+            (labels(&[up]), true),
+            (labels(&[up, ("a", "1"), ("b", &long)]), true),
+            (labels(&[("a", "1")]), false),
+            (labels(&[("A", "1"), up]), false),
+            (labels(&[up, ("a", "é")]), false),
+            (labels(&[up, (REPLICA, "one")]), false),
+            (labels(&[up, ("a", &long), ("a", "1")]), false),
+            (labels(&[up, ("a", "")]), false),
+            (vec![], false),
+        ] {
+            for behind in [0, 18, WINDOW] {
+                let ahead = [&run[..], &vec![0x12; behind]].concat();
+                for length in 0..=ahead.len() {
+                    let found = is_plain_run(&ahead, length, &Limits::default());
+                    // What ends sooner, with a label, is a run as well.
+                    let expected = plain && length == run.len();
+                    assert!(found == expected || found && length < run.len(), "{run:?} {length}");
+                }
+            }
+        }
+        let run = labels(&[up, ("a", "1"), ("b", "2")]);
+        let with = |labels_max, label_bytes_max| Limits { labels_max, label_bytes_max, ..Limits::default() };
+        for (limits, plain) in
+            [(with(3, run.len()), true), (with(2, run.len()), false), (with(3, run.len() - 1), false)]
+        {
+            assert_eq!(is_plain_run(&run, run.len(), &limits), plain, "{limits:?}");
+        }
+    }
+
+    #[test]
     fn limits_are_kept_on_every_way() {
         let labels = |name, value| {
             let long = (vec![b'n'; name], vec![b'v'; value]);
@@ -385,6 +503,15 @@ mod tests {
                 let full = labels.iter().all(|(name, value)| !name.is_empty() && !value.is_empty());
                 let named = labels.iter().any(|(name, _)| name == METRIC_NAME.as_bytes());
                 prop_assert_eq!(stepped.is_some(), ascend && full && named);
+            }
+            let behind = [&message[..], &[0x12; WINDOW]].concat();
+            for ahead in [&message, &behind] {
+                for length in 0..=message.len() {
+                    if is_plain_run(ahead, length, &Limits::default()) {
+                        let alone = prefix(&message[..length], &Limits::default());
+                        prop_assert_eq!(alone.map(|(run, replica)| (run.len(), replica.is_none())), Some((length, true)));
+                    }
+                }
             }
         }
     }

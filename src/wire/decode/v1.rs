@@ -2,9 +2,12 @@
 //!
 //! Source: <https://prometheus.io/docs/specs/prw/remote_write_spec/>.
 
-use super::intake::{Intake, plain_sample};
+use std::ops::Range;
+
+use super::form::Form;
+use super::intake::{Intake, plain_tail};
 use super::labels::{Arranged, LabelText, Origin, arrange, check_lengths, push_run};
-use super::run::{Prefix, canonical_prefix};
+use super::run::{Prefix, canonical_prefix, is_plain_run};
 use super::{Decoded, Limits, Malformed, Protocol, Refusal};
 use crate::series::{Batch, FamilyMetadata, MetricKind, Sample};
 use crate::wire::fields::{Fields, Span, SyntaxError};
@@ -36,10 +39,13 @@ pub(super) fn decode(mut batch: Batch, limits: &Limits, latest: i64) -> Result<D
     let request = Span { start: 0, end: size as u32 };
     let mut intake = Intake::new(limits, latest, room);
     let mut at = request;
+    let mut form = Form::default();
     let mut built = Vec::new();
-    while let Some((number, message)) = next_message(batch.bytes(), &mut at)? {
+    loop {
+        take_plain(&mut intake, &mut batch, &mut form, &mut at);
+        let Some((number, message)) = next_message(batch.bytes(), &mut at)? else { break };
         match number {
-            1 => series(&mut intake, &mut batch, (message, at), &mut built)?,
+            1 => series(&mut intake, &mut batch, message, &mut built)?,
             3 => {
                 intake.metadata()?;
                 if let Some(metadata) = metadata(batch.bytes(), message)? {
@@ -52,17 +58,53 @@ pub(super) fn decode(mut batch: Batch, limits: &Limits, latest: i64) -> Result<D
     Ok(intake.finish(batch))
 }
 
+/// Takes the series ahead as long as each is in time and is, as nearly every sender writes it, short canonical labels
+/// and one sample.
+#[inline(never)]
+fn take_plain(intake: &mut Intake<'_>, batch: &mut Batch, form: &mut Form, rest: &mut Span) {
+    let mut taken = 0;
+    let room = intake.plain_room();
+    while taken < room
+        && let Some((run, end, sample)) = plain_series(rest.of(batch.bytes()), form, intake.limits)
+        && intake.is_in_time(sample)
+    {
+        if batch.series_count() == 0 {
+            // Others will be like this one; where they are shorter, there is room for some at first.
+            batch.reserve(1 + rest.len() / end.max(64));
+        }
+        let (start, first) = (rest.start as usize, batch.samples().len());
+        rest.start += end as u32;
+        batch.push_sample(sample);
+        batch.push_series(start + run.start..start + run.end, first, MetricKind::Unknown, None);
+        taken += 1;
+    }
+    intake.plain_taken(taken);
+}
+
+/// The series that `ahead` begins with, where it is a plain one: its labels, its end, its sample.
+#[inline(always)]
+fn plain_series(ahead: &[u8], form: &mut Form, limits: &Limits) -> Option<(Range<usize>, usize, Sample)> {
+    let (start, length) = match *ahead {
+        [0x0a, low @ 0x80..=0xff, high @ 0..=0x7f, ..] => {
+            (3, usize::from(low & 0x7f) | usize::from(high) << 7)
+        }
+        [0x0a, length @ 0..=0x7f, ..] => (2, usize::from(length)),
+        _ => return None,
+    };
+    let ahead = &ahead[start..];
+    let (labels, sample) = plain_tail(ahead.get(..length)?)?;
+    if !form.fits(ahead, labels) {
+        if !is_plain_run(ahead, labels, limits) {
+            return None;
+        }
+        form.see(&ahead[..labels]);
+    }
+    Some((start..start + labels, start + length, sample))
+}
+
 /// Cuts the next field off `rest` of the request: its number and, where known, its message.
 #[inline]
 fn next_message(request: &[u8], rest: &mut Span) -> Result<Option<(u32, Span)>, SyntaxError> {
-    // A series of 128 bytes to 16 KiB, as nearly all are.
-    if let [0x0a, low @ 0x80..=0xff, high @ 0..=0x7f, ..] = *rest.of(request) {
-        let (start, length) = (rest.start + 3, u32::from(low & 0x7f) | u32::from(high) << 7);
-        if length <= rest.end - start {
-            rest.start = start + length;
-            return Ok(Some((1, Span { start, end: start + length })));
-        }
-    }
     let mut fields = Fields::within(request, *rest);
     let Some(field) = fields.next_field()? else { return Ok(None) };
     rest.start = fields.at() as u32;
@@ -70,39 +112,13 @@ fn next_message(request: &[u8], rest: &mut Span) -> Result<Option<(u32, Span)>, 
     Ok(Some((field.number, message)))
 }
 
-#[inline]
 fn series(
     intake: &mut Intake<'_>,
     batch: &mut Batch,
-    (message, rest): (Span, Span),
+    message: Span,
     built: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
     let prefix = canonical_prefix(batch.bytes(), message, intake.limits);
-    if let Some(Prefix { run, replica: None }) = prefix
-        && let Some(sample) = plain(batch.bytes(), message, run).filter(|sample| intake.is_in_time(*sample))
-    {
-        if batch.series_count() == 0 {
-            // Others will be like this one; where they are shorter, there is room for some at first.
-            batch.reserve(1 + rest.len() / message.len().max(64));
-        }
-        return intake.accept_plain(batch, run, sample);
-    }
-    any_series(intake, batch, (message, prefix), built)
-}
-
-/// The one sample that stands behind `run`, as nearly every sender writes a series.
-#[inline]
-fn plain(request: &[u8], message: Span, run: Span) -> Option<Sample> {
-    let [0x12, length, sample @ ..] = (Span { start: run.end, ..message }).of(request) else { return None };
-    plain_sample(sample).filter(|_| usize::from(*length) == sample.len())
-}
-
-fn any_series(
-    intake: &mut Intake<'_>,
-    batch: &mut Batch,
-    (message, prefix): (Span, Option<Prefix>),
-    built: &mut Vec<u8>,
-) -> Result<(), Malformed> {
     intake.begin()?;
     let labels = read(intake, batch.bytes(), message, prefix)?;
     if intake.is_empty() {
