@@ -37,7 +37,7 @@ use families::Families;
 use monitor::{Monitor, Plan};
 use prefetch::{Ahead, prefetch};
 use replicas::Replicas;
-use signal::Signal;
+use signal::{Effect, News, Signal};
 use sink::Sink;
 use table::{Known, Reader, Table};
 use transform::{Skip, Transform, admit};
@@ -270,19 +270,25 @@ impl Engine {
             for signal in &mut known.signals {
                 let index = signal.monitor as usize;
                 let (monitor, named) = (&self.plan.monitors[index], self.named[index]);
-                let was = i64::from(signal.is_flagged());
                 match admitted {
                     Ok(()) => match signal.judge(sample, (origin, monitor, named), &mut self.scratch, sink) {
-                        Ok(effect) => counts.judge(effect),
+                        Ok(Effect { derived, news }) => {
+                            counts.judged += 1;
+                            counts.derived += derived;
+                            if let Some(news) = news {
+                                self.flagged += news.flagged;
+                                counts.tell(news);
+                            }
+                        }
                         Err(skip) => counts.skip(skip, 1),
                     },
                     Err(Skip::Stale) => {
+                        self.flagged -= i64::from(signal.is_flagged());
                         let end = sample.timestamp;
                         counts.derived += signal.end(end, (origin, monitor), &mut self.scratch, sink);
                     }
                     Err(_) => {}
                 }
-                self.flagged += i64::from(signal.is_flagged()) - was;
             }
         }
     }
@@ -406,11 +412,9 @@ impl Counts {
         self.skipped[skip as usize] += count;
     }
 
-    fn judge(&mut self, effect: signal::Effect) {
-        self.judged += 1;
-        self.derived += effect.derived;
-        self.raised += u64::from(effect.flagged > 0);
-        self.shifts += u64::from(effect.shifted);
+    fn tell(&mut self, news: News) {
+        self.raised += u64::from(news.flagged > 0);
+        self.shifts += u64::from(news.shifted);
     }
 
     /// Samples skipped for a reason.

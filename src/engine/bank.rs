@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::baseline::HourOfWeek;
 use super::decide::Votes;
 use super::detect::short_memory::ShortMemory;
-use super::detect::summary::MIN_OBSERVATIONS;
+use super::detect::summary::{MIN_OBSERVATIONS, Summary};
 use super::detect::zscore::ZScore;
 use super::detect::{Band, Detector, DetectorKind, Verdict, iqr, mad, rolling_zscore, static_limits};
 use super::monitor::Monitor;
@@ -58,21 +58,11 @@ impl Bank {
     /// be read: they are not copied.
     #[inline(always)]
     pub(super) fn ask(&self, sample: Sample, (monitor, named): (&Monitor, Named), votes: &mut Votes) {
-        if named.windowed()
-            && let Some(window) = self.window.as_ref().and_then(ShortMemory::summary)
-        {
-            if named.has(DetectorKind::RollingZScore) {
-                votes.set(DetectorKind::RollingZScore, rolling_zscore::judge(&window, sample.value));
-            }
-            if named.has(DetectorKind::Mad) {
-                votes.set(DetectorKind::Mad, mad::judge(&window, sample.value));
-            }
-            if named.has(DetectorKind::Iqr) {
-                votes.set(DetectorKind::Iqr, iqr::judge(&window, sample.value));
-            }
-        }
-        if let Some(zscore) = &self.zscore {
-            votes.set(DetectorKind::ZScore, zscore.score(sample));
+        let window = self.window.as_ref().filter(|_| named.windowed()).and_then(ShortMemory::summary);
+        match (&self.zscore, &window) {
+            (Some(zscore), Some(window))
+                if named.all_of_window() && votes.set_first(sample.value, zscore.moments(), window) => {}
+            _ => self.ask_each(sample, named, window.as_ref(), votes),
         }
         if let Some(baseline) = &self.baseline {
             votes.set(DetectorKind::Baseline, baseline.score(sample));
@@ -84,6 +74,25 @@ impl Bank {
             && let Some((kind, constant)) = self.constant(monitor)
         {
             votes.set(kind, Some(around_constant(sample.value, constant)));
+        }
+    }
+
+    /// Asks z-score and the methods of the window one by one.
+    #[inline(never)]
+    fn ask_each(&self, sample: Sample, named: Named, window: Option<&Summary>, votes: &mut Votes) {
+        if let Some(window) = window {
+            if named.has(DetectorKind::RollingZScore) {
+                votes.set(DetectorKind::RollingZScore, rolling_zscore::judge(window, sample.value));
+            }
+            if named.has(DetectorKind::Mad) {
+                votes.set(DetectorKind::Mad, mad::judge(window, sample.value));
+            }
+            if named.has(DetectorKind::Iqr) {
+                votes.set(DetectorKind::Iqr, iqr::judge(window, sample.value));
+            }
+        }
+        if let Some(zscore) = &self.zscore {
+            votes.set(DetectorKind::ZScore, zscore.score(sample));
         }
     }
 
@@ -157,6 +166,10 @@ impl Named {
 
     fn has(self, kind: DetectorKind) -> bool {
         self.0 >> kind as u8 & 1 != 0
+    }
+
+    fn all_of_window(self) -> bool {
+        self.has(DetectorKind::RollingZScore) && self.has(DetectorKind::Mad) && self.has(DetectorKind::Iqr)
     }
 
     fn windowed(self) -> bool {

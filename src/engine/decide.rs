@@ -100,22 +100,21 @@ impl Decision {
         };
         let verdict = votes.of(by);
         let score = judge(sample.value, by, verdict, policy);
-        let was = self.is_flagged();
         let outside = warm && score > 1.0;
-        let shift = self.update(sample.timestamp, outside, by, policy).map(|()| self.accept());
-        if let Some(Raised { distance: (sum, count), .. }) = self.flag.as_deref_mut()
-            && outside
-        {
-            *sum += sample.value - verdict.band.expected;
-            *count = count.saturating_add(1);
-        }
+        let (changed, shift) = if outside || self.is_flagged() {
+            self.judge_deviation((sample, outside), (by, verdict.band.expected), policy)
+        } else {
+            self.begin(sample.timestamp);
+            self.window.count(sample.timestamp, false, policy.trigger_ms);
+            (false, None)
+        };
         let decided = Decided {
             score,
             direction: if score > 1.0 { verdict.score.signum() as i8 } else { 0 },
             band: verdict.band,
             by,
             flag: self.is_flagged(),
-            changed: was != self.is_flagged(),
+            changed,
             shift,
         };
         let lesson = match shift {
@@ -130,13 +129,39 @@ impl Decision {
         *self = Self { seen: self.seen, ..Self::default() };
     }
 
+    /// Takes an observation into account that is outside, or comes while the flag is raised. Returns whether the flag
+    /// changed, and how far an accepted level moved.
+    #[inline(never)]
+    fn judge_deviation(
+        &mut self,
+        (sample, outside): (Sample, bool),
+        (by, expected): (DetectorKind, f64),
+        policy: &Policy,
+    ) -> (bool, Option<f64>) {
+        let was = self.is_flagged();
+        let shift = self.update(sample.timestamp, outside, by, policy).map(|()| self.accept());
+        if let Some(Raised { distance: (sum, count), .. }) = self.flag.as_deref_mut()
+            && outside
+        {
+            *sum += sample.value - expected;
+            *count = count.saturating_add(1);
+        }
+        (was != self.is_flagged(), shift)
+    }
+
+    /// The window begins to be filled with the first observation.
+    #[inline]
+    fn begin(&mut self, now: i64) {
+        self.window_since = if self.window_since == i64::MAX { now } else { self.window_since };
+    }
+
     /// Moves the flag. Returns whether the level is to be accepted.
     ///
     /// The flag waits until the window could be filled as far as it must be. Behind a hard limit the time
     /// to acceptance begins anew: such a level is never normal.
     #[inline]
     fn update(&mut self, now: i64, outside: bool, by: DetectorKind, policy: &Policy) -> Option<()> {
-        self.window_since = if self.window_since == i64::MAX { now } else { self.window_since };
+        self.begin(now);
         let share = self.window.observe(now, outside, policy.trigger_ms);
         if !outside {
             let recovered = |it: &mut Box<Raised>| now.saturating_sub(it.last_outside) >= policy.recovery_ms;

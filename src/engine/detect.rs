@@ -17,12 +17,14 @@ pub mod short_memory;
 pub mod static_limits;
 pub mod summary;
 mod sums;
+mod verdicts;
 pub mod window;
 pub mod zscore;
 
 use serde::{Deserialize, Serialize};
 
 use crate::series::Sample;
+pub(in crate::engine) use verdicts::Verdicts;
 
 /// The methods, in the order in which they are listed and explained.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

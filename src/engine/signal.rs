@@ -23,10 +23,26 @@ pub(super) use several::Signals;
 pub(super) struct Effect {
     /// Derived samples made.
     pub(super) derived: u64,
+    /// What seldom happens.
+    pub(super) news: Option<News>,
+}
+
+/// That the flag is another than before, or what normal is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct News {
     /// 1 when the flag rose, −1 when it fell, else 0.
     pub(super) flagged: i64,
     /// Whether a new level was accepted.
     pub(super) shifted: bool,
+}
+
+impl News {
+    fn of(decided: &Decided) -> Option<Self> {
+        let &Decided { flag, changed, shift, .. } = decided;
+        let flagged = if flag { 1 } else { -1 };
+        let news = Self { flagged: if changed { flagged } else { 0 }, shifted: shift.is_some() };
+        (changed || news.shifted).then_some(news)
+    }
 }
 
 /// State of one signal.
@@ -146,11 +162,7 @@ impl Signal {
         let derived = writer.written;
         self.judged = sample.timestamp;
         self.seen.set(Seen::LIVES | if derived > 0 { Seen::WRITTEN } else { 0 });
-        Ok(Effect {
-            derived,
-            flagged: decided.filter(|it| it.changed).map_or(0, |it| if it.flag { 1 } else { -1 }),
-            shifted: decided.is_some_and(|it| it.shift.is_some()),
-        })
+        Ok(Effect { derived, news: decided.as_ref().and_then(News::of) })
     }
 
     #[inline(always)]

@@ -1,19 +1,18 @@
 //! What each method said, and who of them speaks for what was learned.
 
-use crate::engine::detect::{Band, DetectorKind, Verdict};
-
-const KINDS: usize = DetectorKind::ALL.len();
+use crate::engine::detect::moments::Moments;
+use crate::engine::detect::summary::Summary;
+use crate::engine::detect::{Band, DetectorKind, Verdict, Verdicts};
 
 /// The methods that share the window.
 const WINDOWED: [DetectorKind; 3] = [DetectorKind::RollingZScore, DetectorKind::Mad, DetectorKind::Iqr];
 
-/// What each method said, number by number, since a processor that reads two together waits until both are written.
+const WINDOWED_BITS: u8 = bit(WINDOWED[0]) | bit(WINDOWED[1]) | bit(WINDOWED[2]);
+
+/// What each method said.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub struct Votes {
-    score: [f64; KINDS],
-    expected: [f64; KINDS],
-    lower: [f64; KINDS],
-    upper: [f64; KINDS],
+    verdicts: Verdicts,
     /// A bit for each that said something; the numbers of the others are 0.
     said: u8,
 }
@@ -24,24 +23,29 @@ impl Votes {
     pub fn set(&mut self, kind: DetectorKind, verdict: Option<Verdict>) {
         match verdict {
             Some(verdict) => {
-                self.put(kind, verdict);
+                self.verdicts.put(kind, verdict);
                 self.said |= bit(kind);
             }
             None if self.has(kind) => {
                 let band = Band { expected: 0.0, lower: 0.0, upper: 0.0 };
-                self.put(kind, Verdict { score: 0.0, band });
+                self.verdicts.put(kind, Verdict { score: 0.0, band });
                 self.said &= !bit(kind);
             }
             None => {}
         }
     }
 
-    #[inline]
-    fn put(&mut self, kind: DetectorKind, Verdict { score, band }: Verdict) {
-        let place = kind as usize;
-        self.score[place] = score;
-        (self.expected[place], self.lower[place], self.upper[place]) =
-            (band.expected, band.lower, band.upper);
+    /// Sets what z-score, rolling z-score, MAD and IQR say, where all do: whether they did. There are no votes yet.
+    #[inline(always)]
+    pub(in crate::engine) fn set_first(&mut self, value: f64, all: &Moments, window: &Summary) -> bool {
+        const FIRST: u8 = bit(DetectorKind::ZScore) | WINDOWED_BITS;
+        let known = self.verdicts.judge_first(value, all, window);
+        if known {
+            self.said = FIRST;
+        } else {
+            self.verdicts = Verdicts::default();
+        }
+        known
     }
 
     /// Those that said something, in order.
@@ -58,9 +62,7 @@ impl Votes {
     /// What `kind` said, who said something.
     #[inline]
     pub(super) fn of(&self, kind: DetectorKind) -> Verdict {
-        let place = kind as usize;
-        let (expected, lower, upper) = (self.expected[place], self.lower[place], self.upper[place]);
-        Verdict { score: self.score[place], band: Band { expected, lower, upper } }
+        self.verdicts.of(kind)
     }
 
     /// Who speaks for what was learned: the calmer of the short memory and the long one.
@@ -79,7 +81,7 @@ impl Votes {
     pub(super) fn speaking(&self, learned: Option<DetectorKind>) -> Option<DetectorKind> {
         let limits = Some(DetectorKind::Static).filter(|&kind| self.has(kind));
         match limits {
-            Some(kind) if self.score[kind as usize].abs() > 1.0 => limits,
+            Some(kind) if self.verdicts.score(kind).abs() > 1.0 => limits,
             _ => learned.or(limits),
         }
     }
@@ -87,12 +89,11 @@ impl Votes {
     /// Of those that share the window, the one with the middle score; of two, the calmer one.
     #[inline]
     fn middle(&self) -> Option<DetectorKind> {
-        const ALL_SAID: u8 = bit(WINDOWED[0]) | bit(WINDOWED[1]) | bit(WINDOWED[2]);
-        if self.said & ALL_SAID != ALL_SAID {
+        if self.said & WINDOWED_BITS != WINDOWED_BITS {
             let said = WINDOWED.into_iter().map(|kind| Some(kind).filter(|&kind| self.has(kind)));
             return said.reduce(|one, other| self.calmer(one, other)).flatten();
         }
-        let [a, b, c] = WINDOWED.map(|kind| self.score[kind as usize]);
+        let [a, b, c] = WINDOWED.map(|kind| self.verdicts.score(kind));
         let least = |one: f64, other: f64| usize::from(one.total_cmp(&other).is_le());
         // Whether a ≤ b, b ≤ c and a ≤ c: any order is as likely, so this is looked up rather than asked for.
         const MIDDLE: [u8; 8] = [1, 0, 2, 1, 1, 2, 0, 1];
@@ -103,7 +104,7 @@ impl Votes {
     /// The one nearer to what it expected; the first of equals.
     fn calmer(&self, one: Option<DetectorKind>, other: Option<DetectorKind>) -> Option<DetectorKind> {
         let (Some(first), Some(second)) = (one, other) else { return one.or(other) };
-        let distance = |kind: DetectorKind| self.score[kind as usize].abs();
+        let distance = |kind: DetectorKind| self.verdicts.score(kind).abs();
         Some(if distance(first).total_cmp(&distance(second)).is_gt() { second } else { first })
     }
 

@@ -33,10 +33,19 @@ impl<'de> Deserialize<'de> for TriggerWindow {
 impl TriggerWindow {
     /// Counts a sample and returns the share of those outside among the samples of the last
     /// `length_ms`, this one included. With a length of 0, only this one counts.
-    #[inline]
     pub(super) fn observe(&mut self, now: i64, outside: bool, length_ms: i64) -> f64 {
+        self.count(now, outside, length_ms);
         if length_ms <= 0 {
             return f64::from(u8::from(outside));
+        }
+        self.outside.as_deref().map_or(0.0, |counts| sum(counts) / sum(&self.total))
+    }
+
+    /// Counts a sample.
+    #[inline]
+    pub(super) fn count(&mut self, now: i64, outside: bool, length_ms: i64) {
+        if length_ms <= 0 {
+            return;
         }
         self.advance(now, (length_ms / BUCKETS).max(1));
         let slot = self.current.rem_euclid(BUCKETS) as usize;
@@ -48,7 +57,6 @@ impl TriggerWindow {
         if outside {
             self.outside.get_or_insert_default()[slot] += 1;
         }
-        self.outside.as_deref().map_or(0.0, |counts| sum(counts) / sum(&self.total))
     }
 
     /// Goes to the bucket of `now`, where each is `length` long. Nearly always that is the present one or the next, which

@@ -15,7 +15,7 @@ use super::summary::{self, Ascending, Summary};
 use super::sums::{Large, Small, Sums};
 
 /// A line of the grid, counted from the base.
-pub(super) trait Line: Key + Into<i64> + TryFrom<i64> {
+pub(super) trait Line: Key + Into<i64> + Into<f64> + TryFrom<i64> {
     /// No key is greater, above or below zero: 60 squares of it fit its sums.
     const MAX: i64;
 
@@ -175,7 +175,7 @@ impl<K: Line> Gridded<K> {
     }
 
     fn known(&self, len: usize) -> Known<'_, K> {
-        Known { window: self, len, per_unit: self.grid.per_unit() }
+        Known { window: self, len, base: self.base as f64, per_unit: self.grid.per_unit() }
     }
 }
 
@@ -197,6 +197,7 @@ impl<K: Line> Ascending for Gridded<K> {
 struct Known<'a, K: Line> {
     window: &'a Gridded<K>,
     len: usize,
+    base: f64,
     per_unit: f64,
 }
 
@@ -205,9 +206,12 @@ impl<K: Line> Known<'_, K> {
         self.window.keys.key(rank).into()
     }
 
-    /// What stands at the line of `rank`, or at the line below.
+    /// What stands at the line of `rank`, or at the line below. Both of the sum and the sum itself are floats without
+    /// rounding, and to make floats of keys takes less than of lines.
+    #[inline(always)]
     fn line_at(&self, rank: usize) -> f64 {
-        (self.window.base + self.key(rank)) as f64 / self.per_unit
+        let key: f64 = self.window.keys.key(rank).into();
+        (self.base + key) / self.per_unit
     }
 }
 

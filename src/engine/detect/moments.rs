@@ -12,7 +12,7 @@ use super::Band;
 pub const SIGMAS: f64 = 3.0;
 
 /// Share of the level below which a spread is rounding noise: 4500 units in the last place.
-const NOISE: f64 = 1e-12;
+pub(super) const NOISE: f64 = 1e-12;
 
 /// Count, mean and sum of squared distances from the mean.
 ///
@@ -83,6 +83,7 @@ impl Moments {
     }
 
     /// Standard deviation of the population (divided by the count, not by one less); 0 without observations.
+    #[inline]
     pub fn std(&self) -> f64 {
         (self.m2 / f64::from(self.count.max(1))).sqrt()
     }

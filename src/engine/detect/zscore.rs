@@ -37,6 +37,11 @@ impl ZScore {
         known.then_some(self.moments.mean)
     }
 
+    /// What it judges by.
+    pub(in crate::engine) fn moments(&self) -> &Moments {
+        &self.moments
+    }
+
     /// Moves the mean by `distance`: a new level was accepted.
     pub fn shift(&mut self, distance: f64) {
         self.moments.shift(distance);
