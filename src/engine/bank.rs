@@ -60,8 +60,11 @@ impl Bank {
     pub(super) fn ask(&self, sample: Sample, (monitor, named): (&Monitor, Named), votes: &mut Votes) {
         let window = self.window.as_ref().filter(|_| named.windowed()).and_then(ShortMemory::summary);
         match (&self.zscore, &window) {
+            // Where most values are one, MAD says nothing.
             (Some(zscore), Some(window))
-                if named.all_of_window() && votes.set_first(sample.value, zscore.moments(), window) => {}
+                if named.all_of_window()
+                    && window.mad > 0.0
+                    && votes.set_first(sample.value, zscore.moments(), window) => {}
             _ => self.ask_each(sample, named, window.as_ref(), votes),
         }
         if let Some(baseline) = &self.baseline {
