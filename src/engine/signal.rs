@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bank::{Bank, Named};
 use super::decide::{Decided, Decision, Lesson, Votes};
-use super::derive::{DerivedLabels, Origin, Output, Room, Scratch, Spliced};
+use super::derive::{DerivedLabels, Origin, Output, Scratch};
 use super::forecast::linear::{Line, LinearTrend};
 use super::forecast::{Breach, Confidence};
 use super::monitor::{Emit, ForecastSpec, Monitor};
@@ -78,11 +78,10 @@ impl Seen {
 
 impl Signal {
     pub(super) fn new(index: u32, monitor: &Monitor, origin: Origin<'_>, transform: Transform) -> Self {
-        let mut room = Room::default();
         Self {
             monitor: index,
             seen: Seen::default(),
-            id: DerivedLabels::build(origin, &monitor.name, transform.stat(), &mut room).id(),
+            id: DerivedLabels::new(origin, &monitor.name, transform.stat()).id(),
             transform,
             bank: Bank::new(monitor),
             decision: Decision::default(),
@@ -116,8 +115,7 @@ impl Signal {
         sink: &mut impl Sink,
     ) -> Result<Effect, Skip> {
         let sample = self.transform.observe(sample)?;
-        let Scratch { shared, single } = scratch;
-        let labels = DerivedLabels::build(origin, &monitor.name, self.transform.stat(), shared);
+        let labels = DerivedLabels::new(origin, &monitor.name, self.transform.stat());
         let mut votes = Votes::default();
         self.bank.ask(sample, (monitor, named), &mut votes);
         let (decided, lesson) = self.decision.decide(sample, &votes, &monitor.policy);
@@ -134,7 +132,7 @@ impl Signal {
             monitor,
         });
         self.seen.observe();
-        let mut writer = Writer { labels, timestamp: sample.timestamp, scratch: single, sink, written: 0 };
+        let mut writer = Writer { labels, timestamp: sample.timestamp, scratch, sink, written: 0 };
         if let Some(decided) = &decided {
             writer.verdict(decided, &votes, monitor);
         }
@@ -181,9 +179,8 @@ impl Signal {
             return 0;
         }
         let timestamp = timestamp.max(self.judged.saturating_add(1));
-        let Scratch { shared, single } = scratch;
-        let labels = DerivedLabels::build(origin, &monitor.name, self.transform.stat(), shared);
-        let mut writer = Writer { labels, timestamp, scratch: single, sink, written: 0 };
+        let labels = DerivedLabels::new(origin, &monitor.name, self.transform.stat());
+        let mut writer = Writer { labels, timestamp, scratch, sink, written: 0 };
         if self.seen.take(Seen::WRITTEN) {
             writer.stale(monitor);
         }
@@ -214,7 +211,7 @@ const PLAIN: [&[u8]; 6] = [
 struct Writer<'a, S> {
     labels: DerivedLabels<'a>,
     timestamp: i64,
-    scratch: &'a mut Spliced,
+    scratch: &'a mut Scratch,
     sink: &'a mut S,
     written: u64,
 }
@@ -237,7 +234,8 @@ impl<S: Sink> Writer<'_, S> {
             count += usize::from(wanted);
         }
         if count > 0 {
-            self.labels.plain(&outputs[..count], self.timestamp, |derived| self.sink.derived(derived));
+            let outputs = &outputs[..count];
+            self.labels.plain(outputs, self.timestamp, self.scratch, |derived| self.sink.derived(derived));
             self.written += count as u64;
         }
     }

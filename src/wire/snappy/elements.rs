@@ -11,6 +11,12 @@ const OFFSET_MAX: usize = u16::MAX as usize;
 /// Bytes of one copy at most.
 const COPY_MAX: usize = 64;
 
+/// Bytes of five copies and one more.
+const COPIES_MAX: usize = 6 * COPY_MAX;
+
+/// More than is written between two looks whether there is room: so much that a compiler sees it.
+const ROOM: usize = 256;
+
 /// Tags of copies with two bytes of offset, and with eleven bits of it.
 const FAR_TAG: u32 = 2;
 const NEAR_TAG: u32 = 1;
@@ -76,6 +82,48 @@ impl Elements {
         self.begin_literal();
         self.put(bytes, count);
         self.at += count;
+    }
+
+    /// Writes once more the `length` bytes that stand so far back, then the first `count` of `bytes`, at least one and at
+    /// most 60. That is less work than to write one after the other.
+    #[inline]
+    pub(in crate::wire) fn patch<const N: usize>(
+        &mut self,
+        (back, length): (usize, usize),
+        bytes: &[u8; N],
+        count: usize,
+    ) {
+        let length = self.close(back, length);
+        self.at += count;
+        let room = self.room();
+        let tag = if length > 0 { put_copies(room, back, length) } else { 0 };
+        room[tag] = ((count - 1) << 2) as u8;
+        room[tag + 1..tag + 1 + N].copy_from_slice(bytes);
+        self.end += tag + 1 + count;
+    }
+
+    /// Writes once more so many bytes, at least one, that stand so far back, where the next copy does not go on.
+    #[inline]
+    pub(in crate::wire) fn copy_at_once(&mut self, back: usize, length: usize) {
+        let length = self.close(back, length);
+        self.end += put_copies(self.room(), back, length);
+    }
+
+    /// Ends what is open. Returns how much of it and of a further copy is to be written, up to [`COPIES_MAX`].
+    #[inline]
+    fn close(&mut self, back: usize, length: usize) -> usize {
+        self.end_literal();
+        self.at += length;
+        let open = std::mem::take(&mut self.copy);
+        if open.1 == 0 {
+            return if length > COPIES_MAX { self.shorten(back, length) } else { length };
+        }
+        if open.0 == back {
+            return self.shorten(back, open.1 + length);
+        }
+        self.copy = open;
+        self.write_copy();
+        self.shorten(back, length)
     }
 
     /// Whether what stands at `from` can be copied.
@@ -154,23 +202,31 @@ impl Elements {
     }
 
     fn write_copy(&mut self) {
-        let (offset, mut length) = std::mem::take(&mut self.copy);
-        let far = |length: usize| (length as u32 - 1) << 2 | FAR_TAG | (offset as u32) << 8;
-        if length > COPY_MAX {
-            // Five at once, of which some may be too many, are fewer steps than one by one.
-            let five = (u128::from(far(COPY_MAX)) * FIVE).to_le_bytes();
-            while length > COPY_MAX {
-                let count = ((length - 1) / COPY_MAX).min(5);
-                self.put(&five, 3 * count);
-                length -= count * COPY_MAX;
-            }
+        let (offset, length) = std::mem::take(&mut self.copy);
+        let length = self.shorten(offset, length);
+        self.end += put_copies(self.room(), offset, length);
+    }
+
+    /// Writes copies until no more than [`COPIES_MAX`] bytes are left.
+    #[inline]
+    fn shorten(&mut self, offset: usize, mut length: usize) -> usize {
+        while length > COPIES_MAX {
+            let bytes = 5 * COPY_MAX;
+            // What it writes behind five copies is written over.
+            put_copies(self.room(), offset, bytes + 1);
+            self.end += 5 * 3;
+            length -= bytes;
         }
-        if offset < 1 << 11 && (4..12).contains(&length) {
-            let near = (offset as u32 >> 8) << 5 | (length as u32 - 4) << 2 | NEAR_TAG;
-            self.put(&(near | (offset as u32 & 0xff) << 8).to_le_bytes(), 2);
-        } else {
-            self.put(&far(length).to_le_bytes(), 3);
+        length
+    }
+
+    /// Room for what comes next.
+    #[inline]
+    fn room(&mut self) -> &mut [u8; ROOM] {
+        if self.out.len() < self.end + ROOM {
+            self.grow(ROOM);
         }
+        self.out[self.end..].first_chunk_mut().expect("there is room")
     }
 
     #[inline]
@@ -196,6 +252,27 @@ impl Elements {
         self.put(&[0; 4], count);
         self.out.copy_within(tag + 1..self.end - count, tag + 1 + count);
         self.out[tag + 1..tag + 1 + count].copy_from_slice(&bytes[..count]);
+    }
+}
+
+/// Writes copies of so many bytes, up to [`COPIES_MAX`]. Returns how long they are.
+#[inline]
+fn put_copies(room: &mut [u8; ROOM], offset: usize, length: usize) -> usize {
+    let far = |length: usize| (length as u32 - 1) << 2 | FAR_TAG | (offset as u32) << 8;
+    let count = ((length - 1) / COPY_MAX).min(5);
+    if count > 0 {
+        // Five at once, of which some may be too many, are fewer steps than one by one.
+        let five = (u128::from(far(COPY_MAX)) * FIVE).to_le_bytes();
+        room[..five.len()].copy_from_slice(&five);
+    }
+    let (at, rest) = (3 * count, length - count * COPY_MAX);
+    if offset < 1 << 11 && (4..12).contains(&rest) {
+        let near = (offset as u32 >> 8) << 5 | (rest as u32 - 4) << 2 | NEAR_TAG;
+        room[at..at + 4].copy_from_slice(&(near | (offset as u32 & 0xff) << 8).to_le_bytes());
+        at + 2
+    } else {
+        room[at..at + 4].copy_from_slice(&far(rest).to_le_bytes());
+        at + 3
     }
 }
 
