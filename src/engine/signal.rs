@@ -225,13 +225,19 @@ impl<S: Sink> Writer<'_, S> {
 
     /// Puts those of [`PLAIN`] that are wanted.
     fn put_plain(&mut self, emit: &Emit, values: [f64; PLAIN.len()]) {
-        let wanted = [emit.score, emit.flag, emit.direction, emit.expected, emit.expected, emit.expected];
-        let mut outputs = [(PLAIN[0], 0.0); PLAIN.len()];
+        const NONE: (&[u8], f64) = (&[], 0.0);
+        let mut outputs = [NONE; PLAIN.len()];
         let mut count = 0;
-        for ((name, value), wanted) in PLAIN.into_iter().zip(values).zip(wanted) {
+        for (index, wanted) in [emit.score, emit.flag, emit.direction].into_iter().enumerate() {
             // What is not wanted is overwritten, or left behind: that costs less than to ask.
-            outputs[count] = (name, value);
+            outputs[count] = (PLAIN[index], values[index]);
             count += usize::from(wanted);
+        }
+        if emit.expected {
+            for index in 3..PLAIN.len() {
+                outputs[count] = (PLAIN[index], values[index]);
+                count += 1;
+            }
         }
         if count > 0 {
             let outputs = &outputs[..count];

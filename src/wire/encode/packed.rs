@@ -18,8 +18,9 @@ const LARGE: usize = 64 << 10;
 /// Nor is one in which copies made so many bytes of each.
 const POOR: usize = 4;
 
-/// How many groups are remembered, by the lengths of their labels: a target has some dozens of kinds.
-const GROUPS: usize = 128;
+/// How many groups are remembered: a target has some dozens of kinds, for each length of what tells it from others, and
+/// kinds that fall together cost much.
+const GROUPS: usize = 1024;
 
 /// Room for labels of a group that is kept for the next request.
 const KEPT_BYTES_MAX: usize = 4 << 10;
@@ -46,6 +47,8 @@ pub struct PackedBuilder {
     groups: Vec<Group>,
     /// Which of them is the last one.
     last: usize,
+    /// Which of them are not to be kept for the next request; some more than once.
+    used: Vec<usize>,
     /// Room for a further group.
     spare: Group,
     /// Room for labels that are put together to be compared.
@@ -186,7 +189,7 @@ impl PackedBuilder {
     /// Costs a compression where series had so little in common that copying did not pay.
     pub fn finish(&mut self) -> Vec<u8> {
         self.samples = 0;
-        self.groups.iter_mut().for_each(Group::forget);
+        self.used.drain(..).for_each(|place| self.groups[place].forget());
         self.names.clear();
         let bytes = self.elements.at();
         let block = self.elements.finish();
@@ -207,14 +210,11 @@ impl PackedBuilder {
         outputs: &[(&'static [u8], f64)],
     ) -> bool {
         let Some(last) = self.groups.get(place) else { return false };
-        let mut names = last.series.iter().zip(outputs).map(|(layout, output)| (layout.name, output.0));
         last.series.len() == outputs.len()
             && last.timestamp.length == self.timestamp.length
             && self.elements.reaches(last.at)
             && last.shared.is_like(kind, gained)
-            // A constant may have several addresses, and no byte may depend on which.
-            && (names.clone().all(|(name, other)| std::ptr::eq(name, other))
-                || names.all(|(name, other)| name == other))
+            && have_names(&last.series, outputs)
     }
 
     /// Adds a group whose labels are made of `run` as those of the one that is remembered are of its own.
@@ -226,28 +226,32 @@ impl PackedBuilder {
         let (first, others) = series.split_first_mut().expect("a group that is remembered has a series");
         let labels = first.sample - first.after;
         // What is equal to the group before, and not yet written.
-        let mut gap = shared.write_changes(elements, (run, labels), back, first.after);
-        gap = write_value(elements, (first, outputs[0].1), (back, gap));
+        let gap = elements.enter(back) + first.after;
+        let gap = shared.write_changes(elements, (run, labels), back, gap);
+        let mut gap = write_value(elements, (first, outputs[0].1), (back, gap));
+        let mut end = first.timestamp + time.length;
         if same_time {
             gap += time.length;
         } else {
-            elements.copy_back(back, gap);
-            elements.literal(time.bytes());
+            elements.patch((back, gap), &time.bytes, time.length);
             gap = 0;
         }
-        for (layout, &(_, value)) in others.iter_mut().zip(&outputs[1..]) {
+        for (index, layout) in others.iter_mut().enumerate() {
             elements.copy_at_once(back, gap + layout.after - layout.head);
             elements.copy_at_once(layout.after - first.after, labels);
-            gap = write_value(elements, (layout, value), (back, 0));
+            gap = write_value(elements, (layout, outputs[1 + index].1), (back, 0));
+            end = layout.timestamp + time.length;
             if same_time {
                 gap += time.length;
             } else {
-                elements.copy_back(back, gap);
-                elements.copy_back(layout.timestamp - first.timestamp, time.length);
+                if gap > 0 {
+                    elements.copy_at_once(back, gap);
+                }
+                elements.copy_at_once(layout.timestamp - first.timestamp, time.length);
                 gap = 0;
             }
         }
-        elements.copy_back(back, gap);
+        elements.leave((back, gap), begin + end);
         *at = begin;
         if !same_time {
             *timestamp = *time;
@@ -271,6 +275,7 @@ impl PackedBuilder {
         }
         std::mem::swap(&mut self.groups[place], &mut self.spare);
         self.spare.forget();
+        self.used.push(place);
         self.last = place;
     }
 
@@ -327,6 +332,19 @@ impl PackedBuilder {
         }
         Layout { head, labels: at, after, name, sample, value, timestamp }
     }
+}
+
+/// Whether series have the names of `outputs`, of which there are as many.
+#[inline]
+fn have_names(series: &[Layout], outputs: &[(&'static [u8], f64)]) -> bool {
+    let mut names = series.iter().zip(outputs);
+    names.all(|(layout, output)| std::ptr::eq(layout.name, output.0)) || have_equal_names(series, outputs)
+}
+
+/// The same. A constant may have several addresses, and no byte may depend on which.
+#[cold]
+fn have_equal_names(series: &[Layout], outputs: &[(&'static [u8], f64)]) -> bool {
+    series.iter().zip(outputs).all(|(layout, output)| layout.name == output.0)
 }
 
 /// Writes a value, and what stands between it and the labels. Takes and returns how much of what is equal in the group so

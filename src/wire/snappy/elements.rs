@@ -27,9 +27,6 @@ const SHORT_LITERAL: usize = 60;
 /// Room that is kept for the next block.
 const KEPT_BYTES_MAX: usize = 2 << 20;
 
-/// Bytes of a copy of [`COPY_MAX`], five times, each three bytes after the last, leave one of sixteen.
-const FIVE: u128 = 1 | 1 << 24 | 1 << 48 | 1 << 72 | 1 << 96;
-
 /// A block that is being written. It has room from the second one on.
 ///
 /// Invariant: at most one of a literal and a copy is open, and neither is before the first element.
@@ -84,8 +81,20 @@ impl Elements {
         self.at += count;
     }
 
+    /// Begins to write what is mostly copied from so far back, until [`leave`](Self::leave). Returns how much of that is
+    /// to be copied first.
+    #[inline]
+    pub(in crate::wire) fn enter(&mut self, back: usize) -> usize {
+        self.end_literal();
+        if self.goes_on(back) {
+            return std::mem::take(&mut self.copy).1;
+        }
+        self.end_copy();
+        0
+    }
+
     /// Writes once more the `length` bytes that stand so far back, then the first `count` of `bytes`, at least one and at
-    /// most 60. That is less work than to write one after the other.
+    /// most 60. Only in between, where nothing is open: that is less work than to write one after the other.
     #[inline]
     pub(in crate::wire) fn patch<const N: usize>(
         &mut self,
@@ -93,8 +102,7 @@ impl Elements {
         bytes: &[u8; N],
         count: usize,
     ) {
-        let length = self.close(back, length);
-        self.at += count;
+        let length = self.shorten(back, length);
         let room = self.room();
         let tag = if length > 0 { put_copies(room, back, length) } else { 0 };
         room[tag] = ((count - 1) << 2) as u8;
@@ -102,28 +110,27 @@ impl Elements {
         self.end += tag + 1 + count;
     }
 
-    /// Writes once more so many bytes, at least one, that stand so far back, where the next copy does not go on.
+    /// The same with all of `bytes`.
+    pub(in crate::wire) fn patch_long(&mut self, (back, length): (usize, usize), bytes: &[u8]) {
+        self.copy_back(back, length);
+        self.literal(bytes);
+        self.end_literal();
+        self.end_copy();
+    }
+
+    /// Writes once more so many bytes, at least one, that stand so far back. Only in between, where no copy follows that
+    /// goes on.
     #[inline]
     pub(in crate::wire) fn copy_at_once(&mut self, back: usize, length: usize) {
-        let length = self.close(back, length);
+        let length = self.shorten(back, length);
         self.end += put_copies(self.room(), back, length);
     }
 
-    /// Ends what is open. Returns how much of it and of a further copy is to be written, up to [`COPIES_MAX`].
+    /// Ends with a copy of so many bytes, up to `at`.
     #[inline]
-    fn close(&mut self, back: usize, length: usize) -> usize {
-        self.end_literal();
-        self.at += length;
-        let open = std::mem::take(&mut self.copy);
-        if open.1 == 0 {
-            return if length > COPIES_MAX { self.shorten(back, length) } else { length };
-        }
-        if open.0 == back {
-            return self.shorten(back, open.1 + length);
-        }
-        self.copy = open;
-        self.write_copy();
-        self.shorten(back, length)
+    pub(in crate::wire) fn leave(&mut self, (back, length): (usize, usize), at: usize) {
+        self.copy = (back, length);
+        self.at = at;
     }
 
     /// Whether what stands at `from` can be copied.
@@ -262,8 +269,9 @@ fn put_copies(room: &mut [u8; ROOM], offset: usize, length: usize) -> usize {
     let count = ((length - 1) / COPY_MAX).min(5);
     if count > 0 {
         // Five at once, of which some may be too many, are fewer steps than one by one.
-        let five = (u128::from(far(COPY_MAX)) * FIVE).to_le_bytes();
-        room[..five.len()].copy_from_slice(&five);
+        let one = u64::from(far(COPY_MAX));
+        room[..8].copy_from_slice(&one.wrapping_mul(1 | 1 << 24 | 1 << 48).to_le_bytes());
+        room[8..16].copy_from_slice(&(one >> 16 | one << 8 | one << 32).to_le_bytes());
     }
     let (at, rest) = (3 * count, length - count * COPY_MAX);
     if offset < 1 << 11 && (4..12).contains(&rest) {
@@ -320,6 +328,35 @@ mod tests {
         for length in 0..140 {
             check(&mut elements, &[(0, 300), (250, length), (250, length), (9, length), (0, length)]);
         }
+    }
+
+    #[test]
+    fn patches_are_read_as_if_they_were_written_one_by_one() {
+        let mut elements = Elements::default();
+        let mut expected: Vec<u8> = (0..3000).map(|at| (at % 251) as u8).collect();
+        elements.literal(&expected);
+        let copy = |expected: &mut Vec<u8>, back, length| {
+            let from = expected.len() - back;
+            (from..from + length).for_each(|at| expected.push(expected[at]));
+        };
+        for (index, length) in (0..500).chain([1000, 1920, 1921]).enumerate() {
+            let back = [3000, 2000, 2000][index % 3];
+            let open = elements.enter(back);
+            elements.patch((back, open + length), &[7; 32], 1 + length % 32);
+            copy(&mut expected, back, length);
+            expected.extend(vec![7; 1 + length % 32]);
+            elements.copy_at_once(back, length + 1);
+            elements.copy_at_once(9, 3 * length + 1);
+            copy(&mut expected, back, length + 1);
+            copy(&mut expected, 9, 3 * length + 1);
+            elements.patch_long((back, length), &[8; 70][..length % 70]);
+            copy(&mut expected, back, length);
+            expected.extend(vec![8; length % 70]);
+            copy(&mut expected, back, length % 9);
+            elements.leave((back, length % 9), expected.len());
+        }
+        let block = elements.finish();
+        assert_eq!(snappy::decompress(&block, 1 << 24).unwrap(), expected);
     }
 
     #[test]

@@ -17,13 +17,13 @@ const CHUNK: usize = 32;
 pub(super) struct Kind {
     /// Seams and the length of the source, or a hash of the lengths of parts, their length and a mark.
     numbers: [u64; 2],
-    /// Lengths of what is gained beside the name of the source.
+    /// Lengths of what is gained beside the name of the source, the monitor's in the low half.
     lengths: u64,
-    /// What it begins and ends with.
-    ends: [[u64; 2]; 2],
+    /// What the monitor's name begins and ends with.
+    ends: [u64; 2],
 }
 
-/// What is gained is said by what it begins and ends with where it has no more bytes.
+/// A name is said by what it begins and ends with where it has no more bytes.
 const ENDS_BYTES: u64 = 16;
 
 /// In the second number of parts, and of no seams.
@@ -38,7 +38,7 @@ impl Kind {
         Self {
             numbers: [one, other | length << 32],
             lengths: (woven.stat.len() as u64) << 32 | woven.monitor.len() as u64,
-            ends: [ends(woven.monitor), ends(woven.stat)],
+            ends: ends(woven.monitor),
         }
     }
 
@@ -55,15 +55,15 @@ impl Kind {
     #[inline]
     pub(super) fn hash(&self, more: usize) -> u64 {
         let [one, other] = self.numbers;
-        let [[first, last], stat] = self.ends;
-        let mixed = mix(one ^ mix(other ^ (more as u64) << 48));
-        mix(mixed ^ first ^ last.rotate_left(32) ^ stat[0] ^ self.lengths)
+        let [first, last] = self.ends;
+        let gained = first ^ last.rotate_left(32) ^ self.lengths;
+        mix(mix(one ^ gained) ^ other ^ (more as u64) << 56)
     }
 
-    /// Whether what is gained may differ in the middle.
+    /// Whether what is gained may differ where kinds do not: a statistic, or the middle of a long name.
     #[inline]
-    fn is_long(&self) -> bool {
-        self.lengths as u32 as u64 > ENDS_BYTES || self.lengths >> 32 > ENDS_BYTES
+    fn is_vague(&self) -> bool {
+        self.lengths > ENDS_BYTES
     }
 }
 
@@ -104,9 +104,9 @@ impl Segment {
 #[derive(Default, Debug)]
 pub(super) struct Shared {
     kind: Kind,
-    /// What is gained beside the name of the source, where a digest does not say it all.
+    /// What is gained beside the name of the source.
     gained: [String; 2],
-    /// What is compared, then the labels that are gained.
+    /// What is compared, then the labels that are gained, then a chunk.
     run: Vec<u8>,
     /// Where in `run` the labels stand: in front of the name, then behind it.
     parts: Vec<Range<usize>>,
@@ -122,26 +122,18 @@ pub(super) struct Shared {
 struct Edge {
     /// How far back the group stands that is copied from.
     back: usize,
-    /// How much is equal there and not yet written.
-    gap: usize,
-    /// Where among the labels behind the name that gap ends.
-    written: usize,
+    /// How much further than the labels behind the name what is equal there and not yet written begins in front of
+    /// them. Wraps.
+    open: usize,
 }
 
 impl Edge {
-    /// Writes what differs: part of `new`, which stands so far behind that among the labels.
+    /// What to copy up to a place among the labels; what comes next there, so many bytes, is not to be copied.
     #[inline]
-    fn differs(&mut self, elements: &mut Elements, new: &[u8], part: Range<usize>, shift: usize) {
-        let start = part.start.wrapping_add(shift);
-        let equal = (self.back, self.gap + start - self.written);
-        match new[part.start..].first_chunk::<CHUNK>() {
-            Some(bytes) if part.len() <= CHUNK => elements.patch(equal, bytes, part.len()),
-            _ => {
-                elements.copy_back(equal.0, equal.1);
-                elements.literal(&new[part.clone()]);
-            }
-        }
-        (self.written, self.gap) = (start + part.len(), 0);
+    fn skip(&mut self, start: usize, bytes: usize) -> (usize, usize) {
+        let equal = start.wrapping_add(self.open);
+        self.open = 0_usize.wrapping_sub(start + bytes);
+        (self.back, equal)
     }
 }
 
@@ -152,7 +144,7 @@ impl Shared {
     pub(super) fn is_like(&self, kind: &Kind, [monitor, stat]: [&str; 2]) -> bool {
         self.kind == *kind
             && self.before().is_empty()
-            && (!kind.is_long() || *monitor == *self.gained[0] && *stat == *self.gained[1])
+            && (!kind.is_vague() || *monitor == *self.gained[0] && *stat == *self.gained[1])
     }
 
     /// What stands in front of the name.
@@ -193,6 +185,7 @@ impl Shared {
             self.run.extend_from_slice(part);
             self.parts.push(start..self.run.len());
         }
+        self.run.extend_from_slice(&[0; CHUNK]);
         (self.name, self.name_shift, self.segments) = ((0, 0), 0, [Segment::REST; 4]);
     }
 
@@ -207,6 +200,7 @@ impl Shared {
         self.run.clear();
         self.run.extend_from_slice(source);
         let lengths = woven.push_gained(&mut self.run);
+        self.run.extend_from_slice(&[0; CHUNK]);
         let [before, end, value_at] = woven.seams.name();
         self.name = (end, value_at);
         self.parts.clear();
@@ -237,29 +231,61 @@ impl Shared {
         back: usize,
         gap: usize,
     ) -> usize {
-        let edge = &mut Edge { back, gap, written: 0 };
-        let name_end = self.name.0;
-        if new.len() < CHUNK || new[..name_end] != self.run[..name_end] {
+        let edge = &mut Edge { back, open: gap };
+        let mut at = self.name.0;
+        if new.len() < CHUNK || new[..at] != self.run[..at] {
             self.write_name(elements, new, edge);
         }
-        let Self { run, segments, .. } = self;
-        let old = &mut run[..new.len()];
-        let chunks = new[name_end..].as_chunks::<CHUNK>().0.iter();
-        let mut at = name_end;
-        for (chunk, old) in chunks.zip(old[name_end..].as_chunks_mut::<CHUNK>().0) {
-            if chunk != old {
-                write_difference(elements, segments, (new, chunk, at), (old, edge));
-            }
+        let differ = |(chunk, old): (&[u8; CHUNK], &[u8; CHUNK])| chunk != old;
+        loop {
+            let old = self.run[at..new.len()].as_chunks().0;
+            let Some(same) = new[at..].as_chunks().0.iter().zip(old).position(differ) else { break };
+            at += same * CHUNK;
+            self.write_difference(elements, (new, at), edge);
             at += CHUNK;
         }
         // What is left is compared with some of what is equal by now.
-        if let (Some(chunk), Some(old)) = (new.last_chunk::<CHUNK>(), old.last_chunk_mut())
-            && chunk != old
+        if let (Some(chunk), Some(old)) = (new.last_chunk(), self.run[..new.len()].last_chunk())
+            && differ((chunk, old))
         {
-            let at = new.len() - CHUNK;
-            write_difference(elements, segments, (new, chunk, at), (old, edge));
+            self.write_difference(elements, (new, new.len() - CHUNK), edge);
         }
-        edge.gap + bytes - edge.written
+        bytes.wrapping_add(edge.open)
+    }
+
+    /// Writes what differs in a chunk of `new`.
+    #[inline(never)]
+    fn write_difference(&mut self, elements: &mut Elements, (new, at): (&[u8], usize), edge: &mut Edge) {
+        let chunk = new[at..].first_chunk().expect("there is a chunk");
+        let old = self.run[at..].first_chunk_mut().expect("what is remembered is as long");
+        let part = differences(at, chunk, old);
+        *old = *chunk;
+        let segment = self.segments.iter().find(|segment| part.start < segment.until);
+        let Segment { until, shift } = *segment.expect("the last segment has no end");
+        if part.end > until {
+            return self.write_across(elements, (new, part), edge);
+        }
+        let literal: &[u8; CHUNK] = self.run[part.start..].first_chunk().expect("a chunk follows");
+        let equal = edge.skip(part.start.wrapping_add(shift), part.len());
+        elements.patch(equal, literal, part.len());
+    }
+
+    /// Writes part of `new`, a segment after the other.
+    #[cold]
+    fn write_across(
+        &self,
+        elements: &mut Elements,
+        (new, Range { mut start, end }): (&[u8], Range<usize>),
+        edge: &mut Edge,
+    ) {
+        for segment in &self.segments {
+            let until = end.min(segment.until);
+            if start < until {
+                let equal = edge.skip(start.wrapping_add(segment.shift), until - start);
+                elements.patch_long(equal, &new[start..until]);
+                start = until;
+            }
+        }
     }
 
     /// Writes what differs up to the source's name, which stands behind what follows it there; all, where it is short.
@@ -297,29 +323,7 @@ impl Shared {
             let start = part.start + common_prefix(bytes, known);
             let end = part.end - common_suffix(bytes, known);
             known.copy_from_slice(bytes);
-            edge.differs(elements, new, start..end, shift);
-        }
-    }
-}
-
-/// Writes what differs in a chunk of `new`, which stands at `at`, a segment after the other.
-#[inline(never)]
-fn write_difference(
-    elements: &mut Elements,
-    segments: &[Segment; 4],
-    (new, chunk, at): (&[u8], &[u8; CHUNK], usize),
-    (old, edge): (&mut [u8; CHUNK], &mut Edge),
-) {
-    let Range { mut start, end } = differences(at, chunk, old);
-    *old = *chunk;
-    for segment in segments {
-        if start < segment.until {
-            let until = end.min(segment.until);
-            edge.differs(elements, new, start..until, segment.shift);
-            start = until;
-            if start == end {
-                break;
-            }
+            elements.patch_long(edge.skip(start.wrapping_add(shift), end - start), &new[start..end]);
         }
     }
 }
