@@ -4,9 +4,9 @@
 //! where it is not `value`, `stat`. A source label of one of these names, or of a name that only some outputs
 //! have, becomes `exported_…` in all of them, as in a Prometheus scrape.
 //!
-//! Nothing of it is kept, but the labels of a source that has some of ours, renamed. What all outputs share are parts of
-//! the source's labels, and nothing is copied, since where they are cut is remembered as [`Seams`]; the name, and a label
-//! that only one output has, are spliced in where they sort.
+//! Nothing of it is kept, but the labels of a source that has some of ours, renamed. What all outputs share is woven from
+//! the source's labels, and nothing is copied, since where they are cut is remembered as [`Seams`]; a label that only one
+//! output has is spliced in where it sorts.
 
 use super::detect::DetectorKind;
 use super::forecast::Threshold;

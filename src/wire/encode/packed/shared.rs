@@ -78,10 +78,10 @@ fn mix(number: u64) -> u64 {
 #[inline]
 fn ends(text: &str) -> [u64; 2] {
     let bytes = text.as_bytes();
-    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
         return [first, last].map(|word| u64::from_le_bytes(*word));
     }
-    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         return [first, last].map(|word| u64::from(u32::from_le_bytes(*word)));
     }
     [bytes.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)), 0]
