@@ -204,7 +204,7 @@ impl PackedBuilder {
     }
 
     /// Whether the group that is remembered can be copied from for one of such labels and outputs.
-    #[inline]
+    #[inline(always)]
     fn is_like(
         &self,
         place: usize,
@@ -220,6 +220,7 @@ impl PackedBuilder {
     }
 
     /// Adds a group whose labels are made of `run` as those of the one that is remembered are of its own.
+    #[inline(always)]
     fn push_like(&mut self, place: usize, run: &[u8], outputs: &[(&'static [u8], f64)]) {
         let Self { elements, groups, timestamp: time, .. } = self;
         let Group { at, shared, series, timestamp } = &mut groups[place];
