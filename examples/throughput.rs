@@ -14,7 +14,7 @@ use prost::Message;
 use rustix::time::{ClockId, clock_gettime};
 
 use promantis::cli::workload::{STEP_MS, Shape, bodies};
-use promantis::engine::derive::Derived;
+use promantis::engine::derive::{Derived, Labels};
 use promantis::engine::sink::{Judgement, Sink};
 use promantis::engine::{Engine, Shard};
 use promantis::series::Batch;
@@ -44,9 +44,12 @@ impl Egress {
 
 impl Sink for Egress {
     fn derived(&mut self, derived: &Derived<'_>) {
-        let &Derived { before, after, outputs, timestamp } = derived;
+        let &Derived { labels, outputs, timestamp } = derived;
         if let Some(builder) = &mut self.builder {
-            builder.push((before, after), outputs, timestamp);
+            match labels {
+                Labels::Woven(woven) => builder.weave(woven, outputs, timestamp),
+                Labels::Parts(before, after) => builder.push((before, after), outputs, timestamp),
+            }
             if builder.samples() >= REQUEST_SERIES {
                 self.flush();
             }

@@ -7,6 +7,7 @@ mod hash;
 mod kind;
 mod labels;
 mod sample;
+mod seams;
 mod source;
 
 pub use batch::{Batch, FamilyMetadata, Series};
@@ -14,4 +15,5 @@ pub use hash::{HashedAlready, SeriesHash};
 pub use kind::MetricKind;
 pub use labels::{Label, LabelRun, LabelRunBuf, METRIC_NAME, push_label};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale_marker, stale_marker};
+pub use seams::{GAINED, Seams, Woven};
 pub use source::{CLUSTER, REPLICA, Source, Sources};

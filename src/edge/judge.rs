@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::journal::{Entry, Record, Rules};
 use super::recent::Part;
 use super::send::Outgoing;
-use crate::engine::derive::Derived;
+use crate::engine::derive::{Derived, Labels};
 use crate::engine::sink::{Judgement, Sink};
 use crate::engine::{Counts, Engine, Shard};
 use crate::wire::encode::PackedBuilder;
@@ -197,14 +197,17 @@ impl<O, P: FnMut(u32, Outgoing)> Egress<'_, O, P> {
 
 impl<O: Onlooker, P: FnMut(u32, Outgoing)> Sink for Egress<'_, O, P> {
     fn derived(&mut self, derived: &Derived<'_>) {
-        let &Derived { before, after, mut outputs, timestamp } = derived;
+        let &Derived { labels, mut outputs, timestamp } = derived;
         if self.samples_max == 0 || !self.guard.admits(timestamp, outputs.len()) {
             return;
         }
         while !outputs.is_empty() {
             let room = self.samples_max - self.builder.samples();
             let (fitting, rest) = outputs.split_at(room.min(outputs.len()));
-            self.builder.push((before, after), fitting, timestamp);
+            match labels {
+                Labels::Woven(woven) => self.builder.weave(woven, fitting, timestamp),
+                Labels::Parts(before, after) => self.builder.push((before, after), fitting, timestamp),
+            }
             self.oldest = self.oldest.min(timestamp);
             self.newest = self.newest.max(timestamp);
             if self.builder.samples() >= self.samples_max || self.builder.bytes() >= REQUEST_BYTES_MAX {

@@ -4,17 +4,15 @@
 //! where it is not `value`, `stat`. A source label of one of these names, or of a name that only some outputs
 //! have, becomes `exported_…` in all of them, as in a Prometheus scrape.
 //!
-//! Nothing of it is kept, but the labels of a source that has some of ours, renamed. What all outputs share are parts of
-//! the source's labels, and nothing is copied, since where they are cut is remembered as [`Seams`]; the name, and a label
-//! that only one output has, are spliced in where they sort.
-
-mod seams;
+//! Nothing of it is kept, but the labels of a source that has some of ours, renamed. What all outputs share is woven from
+//! the source's labels, and nothing is copied, since where they are cut is remembered as [`Seams`]; a label that only one
+//! output has is spliced in where it sorts.
 
 use super::detect::DetectorKind;
 use super::forecast::Threshold;
-use crate::series::{LabelRun, LabelRunBuf, METRIC_NAME, Sample, SeriesHash, push_label};
-use seams::GAINED;
-pub use seams::Seams;
+use crate::series::{
+    GAINED, LabelRun, LabelRunBuf, METRIC_NAME, Sample, Seams, SeriesHash, Woven, push_label,
+};
 
 /// What every name that promantis writes starts with. Input under such a name is refused: Prometheus
 /// sends our own series back to us.
@@ -133,7 +131,7 @@ pub enum Way {
 impl Way {
     /// Looks at the labels of a series.
     pub fn of(labels: LabelRun<'_>) -> Self {
-        if let Some(seams) = Seams::of(labels) {
+        if let Some(seams) = seams_of(labels) {
             return Self::Seams(seams);
         }
         // Whether `stat` has to be renamed, too, depends on the signal.
@@ -146,7 +144,7 @@ impl Way {
             };
         }
         let renamed = renamed.encode();
-        match Seams::of(LabelRun::from_canonical(&renamed)) {
+        match seams_of(LabelRun::from_canonical(&renamed)) {
             Some(seams) => Self::Renamed(Box::new((renamed, seams))),
             None => Self::Long,
         }
@@ -172,6 +170,12 @@ impl Way {
     }
 }
 
+/// Seams, unless a label is to be renamed since it has a name that only some outputs' labels have.
+fn seams_of(labels: LabelRun<'_>) -> Option<Seams> {
+    let rename = labels.iter().any(|label| EXTRA_NAMES.contains(&label.name));
+    if rename { None } else { Seams::of(labels) }
+}
+
 /// The name under which a label called `name` goes on, which no other of `source` has.
 fn exported(name: &str, source: LabelRun<'_>) -> String {
     let mut name = format!("exported_{name}");
@@ -181,27 +185,37 @@ fn exported(name: &str, source: LabelRun<'_>) -> String {
     name
 }
 
-/// Parts of the labels behind a name, at most.
-const PARTS_MAX: usize = 7;
-
-/// Labels that all derived series of a signal share, without a name: canonical when put together.
+/// Labels that all derived series of a signal share, without a name.
+///
+/// They are put together only where somebody asks.
 #[derive(Clone, Copy, Debug)]
-pub struct DerivedLabels<'a> {
-    /// What sorts before `__name__`: seldom anything, but `A` does.
-    before: &'a [u8],
-    after: [&'a [u8]; PARTS_MAX],
+pub enum DerivedLabels<'a> {
+    /// By the seams of the source's labels.
+    Woven(Woven<'a>),
+    /// Anew each time, since the source has labels of ours.
+    Long {
+        /// Labels of the source.
+        source: LabelRun<'a>,
+        /// Whose signal it is.
+        monitor: &'a str,
+        /// What is observed of the source; nothing where that is its value.
+        stat: &'a str,
+    },
 }
 
 impl<'a> DerivedLabels<'a> {
-    /// Derives from the labels of a source. Copies none of them where its seams are known.
-    pub fn build(origin: Origin<'a>, monitor: &str, stat: Option<&str>, room: &'a mut Room) -> Self {
-        if let Some(seams) = origin.seams {
-            return seams.derive(origin.labels, [monitor, stat.unwrap_or_default()], room);
+    /// Those that a monitor of this name derives from the labels of a source.
+    #[inline]
+    pub fn new(
+        Origin { labels: source, seams }: Origin<'a>,
+        monitor: &'a str,
+        stat: Option<&'a str>,
+    ) -> Self {
+        let stat = stat.unwrap_or_default();
+        match seams {
+            Some(seams) => Self::Woven(Woven { source, seams, monitor, stat }),
+            None => Self::Long { source, monitor, stat },
         }
-        rename(origin.labels, monitor, stat, &mut room.renamed);
-        let name_at = LabelRun::from_canonical(&room.renamed).insertion_point(METRIC_NAME);
-        let (before, after) = room.renamed.split_at(name_at);
-        Self { before, after: [after, &[], &[], &[], &[], &[], &[]] }
     }
 
     /// Identity of the signal whose labels these are: a hash of them.
@@ -217,8 +231,23 @@ impl<'a> DerivedLabels<'a> {
     }
 
     /// Hands a sample for each of `outputs` to `take`; these have no labels of their own.
-    pub fn plain(&self, outputs: &[(&'static [u8], f64)], timestamp: i64, take: impl FnOnce(&Derived<'_>)) {
-        take(&Derived { before: self.before, after: &self.after, outputs, timestamp });
+    #[inline]
+    pub fn plain(
+        &self,
+        outputs: &[(&'static [u8], f64)],
+        timestamp: i64,
+        scratch: &mut Scratch,
+        take: impl FnOnce(&Derived<'_>),
+    ) {
+        match self {
+            Self::Woven(woven) => take(&Derived { labels: Labels::Woven(woven), outputs, timestamp }),
+            Self::Long { .. } => {
+                scratch.run.clear();
+                let before = self.write(&mut scratch.run);
+                let (before, after) = scratch.run.split_at(before);
+                take(&Derived { labels: Labels::Parts(before, &[after]), outputs, timestamp });
+            }
+        }
     }
 
     /// Hands the sample of `output` to `take`, with the labels that only this output has.
@@ -226,123 +255,109 @@ impl<'a> DerivedLabels<'a> {
         &self,
         output: Output<'_>,
         Sample { timestamp, value }: Sample,
-        scratch: &mut Spliced,
+        scratch: &mut Scratch,
         take: impl FnOnce(&Derived<'_>),
     ) {
-        let Spliced { run, single } = scratch;
+        let Scratch { run, single } = scratch;
         run.clear();
         single.clear();
-        self.write(run);
+        let before = self.write(run);
         let shared = LabelRun::from_canonical(run);
-        let mut after: [&[u8]; PARTS_MAX] = [&[]; PARTS_MAX];
+        let mut after: [&[u8]; 5] = [&[]; 5];
         let extra = output.extra().map(|(name, value)| {
             let start = single.len();
             if !name.is_empty() {
                 push_label(single, name.as_bytes(), value.as_bytes());
             }
-            (shared.insertion_point(name).max(self.before.len()), start..single.len())
+            (shared.insertion_point(name).max(before), start..single.len())
         });
-        let mut from = self.before.len();
+        let mut from = before;
         for (index, (at, label)) in extra.into_iter().filter(|(_, label)| !label.is_empty()).enumerate() {
             (after[2 * index], after[2 * index + 1]) = (&run[from..at], &single[label]);
             from = at;
         }
-        after[PARTS_MAX - 1] = &run[from..];
+        after[4] = &run[from..];
         let outputs = [(output.name_label(), value)];
-        take(&Derived { before: self.before, after: &after, outputs: &outputs, timestamp });
+        take(&Derived { labels: Labels::Parts(&run[..before], &after), outputs: &outputs, timestamp });
     }
 
-    fn write(&self, room: &mut Vec<u8>) {
-        room.extend_from_slice(self.before);
-        self.after.iter().for_each(|part| room.extend_from_slice(part));
+    /// Appends them. Returns how much of them stands in front of a name.
+    fn write(&self, room: &mut Vec<u8>) -> usize {
+        match self {
+            Self::Woven(woven) => woven.write(room),
+            Self::Long { source, monitor, stat } => {
+                let run = rename(*source, monitor, stat);
+                room.extend_from_slice(&run);
+                LabelRun::from_canonical(&run).insertion_point(METRIC_NAME)
+            }
+        }
     }
 }
 
 /// Samples of one instant to write back, each in a series of its own. These differ in their names alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Derived<'a> {
-    /// Labels in front of the name.
-    pub before: &'a [u8],
-    /// Labels behind the name, in parts. Put together with the name, all are a canonical run.
-    pub after: &'a [&'a [u8]],
+    /// Labels without the name.
+    pub labels: Labels<'a>,
     /// Names, each a whole label, and values.
     pub outputs: &'a [(&'static [u8], f64)],
     /// Unix milliseconds.
     pub timestamp: i64,
 }
 
+/// Labels that series of one instant share. Put together with a name, they are a canonical run.
+#[derive(Clone, Copy, Debug)]
+pub enum Labels<'a> {
+    /// Those of a source, rearranged.
+    Woven(&'a Woven<'a>),
+    /// What stands in front of the name, which is seldom anything, but `A` does, and in parts what stands behind it.
+    Parts(&'a [u8], &'a [&'a [u8]]),
+}
+
 impl Derived<'_> {
-    /// The label run of each series, put together, and its sample.
+    /// The label run of each series, put together, and its sample. Copies the labels twice.
     pub fn series(&self) -> impl Iterator<Item = (Box<[u8]>, Sample)> {
-        self.outputs.iter().map(|&(name, value)| {
-            let run = [&[self.before, name], self.after].concat().concat().into();
+        let mut shared = Vec::new();
+        let before = match self.labels {
+            Labels::Woven(woven) => woven.write(&mut shared),
+            Labels::Parts(before, after) => {
+                shared.extend_from_slice(before);
+                after.iter().for_each(|part| shared.extend_from_slice(part));
+                before.len()
+            }
+        };
+        self.outputs.iter().map(move |&(name, value)| {
+            let run = [&shared[..before], name, &shared[before..]].concat().into();
             (run, Sample { timestamp: self.timestamp, value })
         })
     }
 }
 
-/// Puts a derived run into `room` the long way: labels of ours in the source are renamed.
-fn rename(source: LabelRun<'_>, monitor: &str, stat: Option<&str>, room: &mut Vec<u8>) {
-    room.clear();
-    let gained = [
-        ("metric_name", source.metric_name().unwrap_or_default()),
-        ("monitor", monitor),
-        ("stat", stat.unwrap_or_default()),
-    ];
+/// Derives the long way: labels of ours in the source are renamed.
+fn rename(source: LabelRun<'_>, monitor: &str, stat: &str) -> Box<[u8]> {
+    let gained = [source.metric_name().unwrap_or_default(), monitor, stat];
+    let gained = || GAINED.into_iter().zip(gained).filter(|(_, value)| !value.is_empty());
     let mut labels = LabelRunBuf::default();
     for label in source.iter().filter(|label| label.name != METRIC_NAME) {
-        let gains = gained.iter().any(|(own, value)| *own == label.name && !value.is_empty());
+        let gains = gained().any(|(own, _)| own == label.name);
         match gains || EXTRA_NAMES.contains(&label.name) {
             true => labels.set(&exported(label.name, source), label.value),
             false => labels.set(label.name, label.value),
         };
     }
-    for (name, value) in gained {
-        if !value.is_empty() {
-            labels.set(name, value);
-        }
+    for (name, value) in gained() {
+        labels.set(name, value);
     }
-    room.extend_from_slice(&labels.encode());
+    labels.encode()
 }
 
-/// Room that is reused from sample to sample.
+/// Room for labels that are put together, reused from sample to sample.
 #[derive(Default, Debug)]
 pub struct Scratch {
     /// What all outputs of a signal share.
-    pub shared: Room,
-    /// What only one output has.
-    pub single: Spliced,
-}
-
-/// Labels that a source does not have as such: those that are gained, and all of a source that has some of ours.
-#[derive(Default, Debug)]
-pub struct Room {
-    gained: [Gained; GAINED.len()],
-    renamed: Vec<u8>,
-}
-
-/// A shared run, and labels that only one output has.
-#[derive(Default, Debug)]
-pub struct Spliced {
     run: Vec<u8>,
+    /// What only one output has.
     single: Vec<u8>,
-}
-
-/// A label that is gained, as it was gained last: series that follow each other mostly gain the same.
-#[derive(Default, Debug)]
-struct Gained {
-    label: Vec<u8>,
-    head: usize,
-}
-
-impl Gained {
-    fn set(&mut self, name: &str, value: &[u8]) {
-        if &self.label[self.head..] != value || self.label.is_empty() {
-            self.label.clear();
-            push_label(&mut self.label, name.as_bytes(), value);
-            self.head = self.label.len() - value.len();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -358,16 +373,16 @@ mod tests {
         let source = run(source);
         let way = Way::of(LabelRun::from_canonical(&source));
         let origin = way.origin(LabelRun::from_canonical(&source));
-        let (mut shared, mut single, mut spliced) = Default::default();
-        let labels = DerivedLabels::build(origin, "m", stat, &mut shared);
+        let (mut scratch, mut spliced) = Default::default();
+        let labels = DerivedLabels::new(origin, "m", stat);
         let sample = Sample { timestamp: 7, value: 0.5 };
         let taken = |derived: &Derived<'_>| derived.series().collect::<Vec<_>>();
-        labels.splice(output, sample, &mut single, |derived| spliced = taken(derived));
+        labels.splice(output, sample, &mut scratch, |derived| spliced = taken(derived));
         let (spliced, found) = spliced.pop().unwrap();
         assert_eq!(found, sample);
         if output.extra()[0].0.is_empty() {
             let outputs = [(output.name_label(), 0.5)];
-            labels.plain(&outputs, 7, |derived| {
+            labels.plain(&outputs, 7, &mut scratch, |derived| {
                 assert_eq!(taken(derived), [(spliced.clone(), sample)]);
             });
         }
@@ -432,9 +447,8 @@ mod tests {
         let way = Way::of(labels);
         assert!(matches!(way, Way::Renamed(_)));
         let build = |origin, stat| {
-            let mut room = Room::default();
-            let labels = DerivedLabels::build(origin, "m", stat, &mut room);
-            (labels.to_run(), labels.id(), labels.before.len())
+            let labels = DerivedLabels::new(origin, "m", stat);
+            (labels.to_run(), labels.id(), labels.write(&mut Vec::new()))
         };
         for stat in [None, Some("rate")] {
             assert_eq!(build(way.origin(labels), stat), build(Way::Long.origin(labels), stat));

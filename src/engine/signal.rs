@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bank::{Bank, Named};
 use super::decide::{Decided, Decision, Lesson, Votes};
-use super::derive::{DerivedLabels, Origin, Output, Room, Scratch, Spliced};
+use super::derive::{DerivedLabels, Origin, Output, Scratch};
 use super::forecast::linear::{Line, LinearTrend};
 use super::forecast::{Breach, Confidence};
 use super::monitor::{Emit, ForecastSpec, Monitor};
@@ -94,11 +94,10 @@ impl Seen {
 
 impl Signal {
     pub(super) fn new(index: u32, monitor: &Monitor, origin: Origin<'_>, transform: Transform) -> Self {
-        let mut room = Room::default();
         Self {
             monitor: index,
             seen: Seen::default(),
-            id: DerivedLabels::build(origin, &monitor.name, transform.stat(), &mut room).id(),
+            id: DerivedLabels::new(origin, &monitor.name, transform.stat()).id(),
             transform,
             bank: Bank::new(monitor),
             decision: Decision::default(),
@@ -132,8 +131,7 @@ impl Signal {
         sink: &mut impl Sink,
     ) -> Result<Effect, Skip> {
         let sample = self.transform.observe(sample)?;
-        let Scratch { shared, single } = scratch;
-        let labels = DerivedLabels::build(origin, &monitor.name, self.transform.stat(), shared);
+        let labels = DerivedLabels::new(origin, &monitor.name, self.transform.stat());
         let mut votes = Votes::default();
         self.bank.ask(sample, (monitor, named), &mut votes);
         let (decided, lesson) = self.decision.decide(sample, &votes, &monitor.policy);
@@ -150,7 +148,7 @@ impl Signal {
             monitor,
         });
         self.seen.observe();
-        let mut writer = Writer { labels, timestamp: sample.timestamp, scratch: single, sink, written: 0 };
+        let mut writer = Writer { labels, timestamp: sample.timestamp, scratch, sink, written: 0 };
         if let Some(decided) = &decided {
             writer.verdict(decided, &votes, monitor);
         }
@@ -193,9 +191,8 @@ impl Signal {
             return 0;
         }
         let timestamp = timestamp.max(self.judged.saturating_add(1));
-        let Scratch { shared, single } = scratch;
-        let labels = DerivedLabels::build(origin, &monitor.name, self.transform.stat(), shared);
-        let mut writer = Writer { labels, timestamp, scratch: single, sink, written: 0 };
+        let labels = DerivedLabels::new(origin, &monitor.name, self.transform.stat());
+        let mut writer = Writer { labels, timestamp, scratch, sink, written: 0 };
         if self.seen.take(Seen::WRITTEN) {
             writer.stale(monitor);
         }
@@ -226,7 +223,7 @@ const PLAIN: [&[u8]; 6] = [
 struct Writer<'a, S> {
     labels: DerivedLabels<'a>,
     timestamp: i64,
-    scratch: &'a mut Spliced,
+    scratch: &'a mut Scratch,
     sink: &'a mut S,
     written: u64,
 }
@@ -240,16 +237,23 @@ impl<S: Sink> Writer<'_, S> {
 
     /// Puts those of [`PLAIN`] that are wanted.
     fn put_plain(&mut self, emit: &Emit, values: [f64; PLAIN.len()]) {
-        let wanted = [emit.score, emit.flag, emit.direction, emit.expected, emit.expected, emit.expected];
-        let mut outputs = [(PLAIN[0], 0.0); PLAIN.len()];
+        const NONE: (&[u8], f64) = (&[], 0.0);
+        let mut outputs = [NONE; PLAIN.len()];
         let mut count = 0;
-        for ((name, value), wanted) in PLAIN.into_iter().zip(values).zip(wanted) {
+        for (index, wanted) in [emit.score, emit.flag, emit.direction].into_iter().enumerate() {
             // What is not wanted is overwritten, or left behind: that costs less than to ask.
-            outputs[count] = (name, value);
+            outputs[count] = (PLAIN[index], values[index]);
             count += usize::from(wanted);
         }
+        if emit.expected {
+            for index in 3..PLAIN.len() {
+                outputs[count] = (PLAIN[index], values[index]);
+                count += 1;
+            }
+        }
         if count > 0 {
-            self.labels.plain(&outputs[..count], self.timestamp, |derived| self.sink.derived(derived));
+            let outputs = &outputs[..count];
+            self.labels.plain(outputs, self.timestamp, self.scratch, |derived| self.sink.derived(derived));
             self.written += count as u64;
         }
     }

@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 use promantis::cli::workload::{STEP_MS, Shape, bodies};
 use promantis::engine::derive::Output;
-use promantis::series::{LabelRun, METRIC_NAME, Sample, SeriesHash, push_label};
+use promantis::series::{LabelRun, METRIC_NAME, Sample, Seams, SeriesHash, Woven, push_label};
 use promantis::wire::decode::{Limits, Protocol, decode};
 use promantis::wire::encode::{PackedBuilder, RequestBuilder, upgrade};
 use promantis::wire::snappy;
@@ -57,12 +57,18 @@ fn outgoing(c: &mut Criterion) {
             snappy::compress(&plain.finish())
         });
     });
-    let mixed: Vec<_> = Shape::Mixed.runs(SERIES).iter().map(|run| derived(run)).collect();
-    for (name, runs) in [("encode compressed", &runs), ("encode compressed, mixed", &mixed)] {
+    for (name, shape) in [("encode compressed", Shape::Alike), ("encode compressed, mixed", Shape::Mixed)] {
+        let runs = shape.runs(SERIES);
+        let woven = |run| {
+            let source = LabelRun::from_canonical(run);
+            let seams = Seams::of(source).expect("a source without labels of ours");
+            Woven { source, seams, monitor: "default", stat: "" }
+        };
+        let woven: Vec<_> = runs.iter().map(|run| woven(run)).collect();
         group.bench_function(name, |b| {
             b.iter(|| {
-                for (run, value) in runs.iter().zip((0..).map(value)) {
-                    packed.push((&[], &[run]), &[(names[0], value), (names[1], 0.0)], NOW_MS);
+                for (woven, value) in woven.iter().zip((0..).map(value)) {
+                    packed.weave(woven, &[(names[0], value), (names[1], 0.0)], NOW_MS);
                 }
                 packed.finish()
             });

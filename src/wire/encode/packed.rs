@@ -5,8 +5,12 @@
 //! scrape brings target after target, it is the same family of the target before. So copies are written where a
 //! compressor would have to search for them, and what is copied is written nowhere before.
 
+mod shared;
+
 use super::{EncodedTimestamp, SAMPLE_TAG, SERIES_TAG, VALUE_TAG, normalised, push_varint};
+use crate::series::Woven;
 use crate::wire::snappy::{self, Elements};
+use shared::{Kind, Shared};
 
 /// A block of fewer bytes is not compressed again.
 const LARGE: usize = 64 << 10;
@@ -14,8 +18,9 @@ const LARGE: usize = 64 << 10;
 /// Nor is one in which copies made so many bytes of each.
 const POOR: usize = 4;
 
-/// How many groups are remembered, by the lengths of their labels: a target has some dozens of kinds.
-const GROUPS: usize = 128;
+/// How many groups are remembered: a target has some dozens of kinds, for each length of what tells it from others, and
+/// kinds that fall together cost much.
+const GROUPS: usize = 1024;
 
 /// Room for labels of a group that is kept for the next request.
 const KEPT_BYTES_MAX: usize = 4 << 10;
@@ -42,8 +47,12 @@ pub struct PackedBuilder {
     groups: Vec<Group>,
     /// Which of them is the last one.
     last: usize,
+    /// Which of them are not to be kept for the next request; some more than once.
+    used: Vec<usize>,
     /// Room for a further group.
     spare: Group,
+    /// Room for labels that are put together to be compared.
+    whole: Vec<u8>,
     /// Where each name was written last by a group of which none was known that is like it.
     names: Vec<(&'static [u8], usize)>,
     /// Tag and length of a series.
@@ -55,10 +64,7 @@ pub struct PackedBuilder {
 struct Group {
     /// Where it begins.
     at: usize,
-    /// Labels that all its series share, and zeroes up to a whole number of chunks.
-    run: Vec<u8>,
-    /// How the labels are divided: what stands in front of the name, then each part behind it.
-    lengths: Vec<usize>,
+    shared: Shared,
     /// None after the request was taken: then there is nothing to copy from.
     series: Vec<Layout>,
     timestamp: EncodedTimestamp,
@@ -69,6 +75,8 @@ struct Group {
 struct Layout {
     head: usize,
     labels: usize,
+    /// Labels behind the name.
+    after: usize,
     name: &'static [u8],
     /// What stands behind the labels.
     sample: usize,
@@ -83,46 +91,25 @@ type Parts<'a> = (&'a [u8], &'a [&'a [u8]]);
 impl Group {
     /// Takes it for nothing to copy from.
     fn forget(&mut self) {
-        if self.run.len() > KEPT_BYTES_MAX {
-            self.run = Vec::new();
-        }
+        self.shared.shrink(KEPT_BYTES_MAX);
         self.series.clear();
-        self.lengths.clear();
     }
 
-    /// How much of the labels stands in front of the name.
-    fn before(&self) -> usize {
-        self.lengths.first().copied().unwrap_or(0)
-    }
-
-    /// Puts the parts of the labels, so many bytes, together.
-    #[inline]
-    fn fill<'a>(&mut self, parts: impl IntoIterator<Item = &'a &'a [u8]>, bytes: usize) {
-        let room = bytes.next_multiple_of(CHUNK);
-        if self.run.len() != room {
-            self.run.clear();
-            self.run.resize(room, 0);
-        }
-        let mut at = 0;
-        for part in parts {
-            self.run[at..at + part.len()].copy_from_slice(part);
-            at += part.len();
-        }
-        self.run[at..].fill(0);
-    }
-
-    /// A part of the labels, 0 for what stands in front of the name, and where it stands.
-    fn part(&self, index: usize) -> Option<(&[u8], usize)> {
-        let first = self.series.first()?;
-        let start: usize = self.lengths.get(..index)?.iter().sum();
-        let at = self.at + first.labels + start + if index > 0 { first.name.len() } else { 0 };
-        Some((&self.run[start..start + self.lengths.get(index)?], at))
+    /// The parts of the labels, and where they stand, behind the name, which has so many bytes, but for the first.
+    fn parts(&self) -> impl Iterator<Item = (&[u8], usize)> {
+        self.series.first().into_iter().flat_map(|first| {
+            let parts = self.shared.parts().enumerate();
+            let labels = self.at + first.labels;
+            parts.map(move |(index, (part, at))| {
+                (part, labels + at + if index > 0 { first.name.len() } else { 0 })
+            })
+        })
     }
 
     /// Where a series of this name has it.
     fn name(&self, name: &[u8]) -> Option<usize> {
         let series = self.series.iter().find(|series| series.name == name);
-        series.map(|series| self.at + series.labels + self.before())
+        series.map(|series| self.at + series.after - name.len())
     }
 }
 
@@ -135,24 +122,53 @@ impl PackedBuilder {
     /// Adds a series with one sample for each of `outputs`, its name and value. What stands in front of the name, the
     /// name and what stands behind it, put together, are a canonical label run; the name is a whole label.
     ///
-    /// NaNs other than the stale marker become the one NaN that Prometheus uses. A group whose labels are as long as
-    /// those of one before costs about 150 ns for two series of ten labels, any other two to three times as much.
+    /// NaNs other than the stale marker become the one NaN that Prometheus uses. Labels that [are woven](Self::weave)
+    /// cost less.
     pub fn push(&mut self, labels: Parts<'_>, outputs: &[(&'static [u8], f64)], timestamp: i64) {
         if outputs.is_empty() {
             return;
         }
+        let kind = Kind::of_parts(labels);
+        let place = self.begin(&kind, outputs, timestamp);
+        // Kinds of parts are hashes: those that fall together must be as long, and begin with nothing.
+        if labels.0.is_empty() && self.is_like(place, (&kind, [""; 2]), outputs) {
+            let mut run = std::mem::take(&mut self.whole);
+            run.clear();
+            labels.1.iter().for_each(|part| run.extend_from_slice(part));
+            self.push_like(place, &run, outputs);
+            self.whole = run;
+        } else {
+            self.spare.shared.set_parts(kind, labels);
+            self.push_anew(place, outputs);
+        }
+    }
+
+    /// The same for labels that are woven.
+    ///
+    /// A group of the same kind as one before costs about 100 ns for two series of ten labels, any other two to three
+    /// times as much.
+    pub fn weave(&mut self, labels: &Woven<'_>, outputs: &[(&'static [u8], f64)], timestamp: i64) {
+        if outputs.is_empty() {
+            return;
+        }
+        let kind = Kind::of_woven(labels);
+        let place = self.begin(&kind, outputs, timestamp);
+        if self.is_like(place, (&kind, [labels.monitor, labels.stat]), outputs) {
+            self.push_like(place, labels.source.as_bytes(), outputs);
+        } else {
+            self.spare.shared.set_woven(kind, labels);
+            self.push_anew(place, outputs);
+        }
+    }
+
+    /// Counts what is to come at `timestamp`, and tells where such a group is remembered.
+    #[inline]
+    fn begin(&mut self, kind: &Kind, outputs: &[(&'static [u8], f64)], timestamp: i64) -> usize {
         if self.timestamp.timestamp != timestamp {
             self.timestamp = EncodedTimestamp::new(timestamp);
         }
-        let place = place(labels, outputs.len());
-        if self.is_like(place, labels, outputs) {
-            self.push_like(place, labels.1, outputs);
-        } else {
-            self.push_anew(place, labels, outputs);
-        }
         self.samples += outputs.len();
-        self.last = place;
-        self.groups[place].timestamp = self.timestamp;
+        kind.hash(outputs.len()) as usize % GROUPS
     }
 
     /// How many samples, and as many series, the request has.
@@ -175,7 +191,7 @@ impl PackedBuilder {
     /// Costs a compression where series had so little in common that copying did not pay.
     pub fn finish(&mut self) -> Vec<u8> {
         self.samples = 0;
-        self.groups.iter_mut().for_each(Group::forget);
+        self.used.drain(..).for_each(|place| self.groups[place].forget());
         self.names.clear();
         let bytes = self.elements.at();
         let block = self.elements.finish();
@@ -187,83 +203,74 @@ impl PackedBuilder {
         if compressed.len() < block.len() { compressed } else { block }
     }
 
-    /// Whether a group has parts as long as those of the one that is remembered, which can be copied from. Labels in
-    /// front of the name are as rare as names of upper case: they are not looked at.
-    #[inline]
-    fn is_like(&self, place: usize, (before, after): Parts<'_>, outputs: &[(&'static [u8], f64)]) -> bool {
+    /// Whether the group that is remembered can be copied from for one of such labels and outputs.
+    #[inline(always)]
+    fn is_like(
+        &self,
+        place: usize,
+        (kind, gained): (&Kind, [&str; 2]),
+        outputs: &[(&'static [u8], f64)],
+    ) -> bool {
         let Some(last) = self.groups.get(place) else { return false };
-        let Some((0, rest)) = last.lengths.split_first() else { return false };
-        let same_lengths = || after.iter().zip(rest).all(|(part, length)| part.len() == *length);
-        // A constant may have several addresses, and no byte may depend on which.
-        let same_name = |name: &[u8], other: &[u8]| std::ptr::eq(name, other) || name == other;
         last.series.len() == outputs.len()
             && last.timestamp.length == self.timestamp.length
             && self.elements.reaches(last.at)
-            && before.is_empty()
-            && rest.len() == after.len()
-            && same_lengths()
-            && last.series.iter().zip(outputs).all(|(layout, output)| same_name(layout.name, output.0))
+            && last.shared.is_like(kind, gained)
+            && have_names(&last.series, outputs)
     }
 
-    fn push_like(&mut self, place: usize, after: &[&[u8]], outputs: &[(&'static [u8], f64)]) {
-        let Self { elements, groups, spare, timestamp: time, .. } = self;
-        let last = &mut groups[place];
-        let (at, back) = (elements.at(), elements.at() - last.at);
-        let same_time = last.timestamp.timestamp == time.timestamp;
-        let first = *last.series.first().expect("a group that is remembered has a series");
-        let after_at = first.labels + first.name.len();
-        let labels = first.sample - after_at;
-        spare.fill(after, labels);
+    /// Adds a group whose labels are made of `run` as those of the one that is remembered are of its own.
+    #[inline(always)]
+    fn push_like(&mut self, place: usize, run: &[u8], outputs: &[(&'static [u8], f64)]) {
+        let Self { elements, groups, timestamp: time, .. } = self;
+        let Group { at, shared, series, timestamp } = &mut groups[place];
+        let (begin, back) = (elements.at(), elements.at() - *at);
+        let same_time = timestamp.timestamp == time.timestamp;
+        let (first, others) = series.split_first_mut().expect("a group that is remembered has a series");
+        let labels = first.sample - first.after;
         // What is equal to the group before, and not yet written.
-        let mut gap = 0;
-        for (index, (layout, &(_, value))) in last.series.iter_mut().zip(outputs).enumerate() {
-            gap += layout.labels + layout.name.len() - layout.head;
-            if index == 0 {
-                gap = write_changes(elements, (&spare.run, &last.run), labels, (back, gap));
-            } else {
-                elements.copy_back(back, gap);
-                elements.copy_back(layout.labels + layout.name.len() - after_at, labels);
-                gap = 0;
-            }
-            gap += SAMPLE_HEAD_BYTES;
-            let value = normalised(value).to_bits();
-            if value == layout.value {
-                gap += VALUE_BYTES;
-            } else {
-                layout.value = value;
-                elements.copy_back(back, gap);
-                elements.short_literal(&value.to_le_bytes(), VALUE_BYTES);
-                gap = 0;
-            }
+        let gap = elements.enter(back) + first.after;
+        let gap = shared.write_changes(elements, (run, labels), back, gap);
+        let mut gap = write_value(elements, (first, outputs[0].1), (back, gap));
+        let mut end = first.timestamp + time.length;
+        if same_time {
+            gap += time.length;
+        } else {
+            elements.patch((back, gap), &time.bytes, time.length);
+            gap = 0;
+        }
+        for (index, layout) in others.iter_mut().enumerate() {
+            elements.copy_at_once(back, gap + layout.after - layout.head);
+            elements.copy_at_once(layout.after - first.after, labels);
+            gap = write_value(elements, (layout, outputs[1 + index].1), (back, 0));
+            end = layout.timestamp + time.length;
             if same_time {
                 gap += time.length;
-                continue;
-            }
-            elements.copy_back(back, gap);
-            gap = 0;
-            match index {
-                0 => elements.literal(time.bytes()),
-                _ => elements.copy_back(layout.timestamp - first.timestamp, time.length),
+            } else {
+                if gap > 0 {
+                    elements.copy_at_once(back, gap);
+                }
+                elements.copy_at_once(layout.timestamp - first.timestamp, time.length);
+                gap = 0;
             }
         }
-        elements.copy_back(back, gap);
-        last.at = at;
-        std::mem::swap(&mut last.run, &mut spare.run);
+        elements.leave((back, gap), begin + end);
+        *at = begin;
+        if !same_time {
+            *timestamp = *time;
+        }
+        self.last = place;
     }
 
-    /// Adds a group of which none is known that is like it: copies of what its parts begin and end with as those of the
-    /// last one, and of names.
+    /// Adds a group of which none is known that is like it, with the spare labels: copies of what its parts begin and
+    /// end with as those of the last one, and of names.
     #[inline(never)]
-    fn push_anew(&mut self, place: usize, (before, after): Parts<'_>, outputs: &[(&'static [u8], f64)]) {
-        let Self { elements, spare: new, .. } = self;
-        new.at = elements.at();
-        new.series.clear();
-        new.lengths.clear();
-        new.lengths.extend([before].iter().chain(after).map(|part| part.len()));
-        let labels = new.lengths.iter().sum();
-        new.fill([before].iter().chain(after), labels);
+    fn push_anew(&mut self, place: usize, outputs: &[(&'static [u8], f64)]) {
+        self.spare.at = self.elements.at();
+        self.spare.series.clear();
+        self.spare.timestamp = self.timestamp;
         for &(name, value) in outputs {
-            let layout = self.series_anew((before, after, labels), name, normalised(value).to_bits());
+            let layout = self.series_anew(name, normalised(value).to_bits());
             self.spare.series.push(layout);
         }
         if self.groups.is_empty() {
@@ -271,14 +278,11 @@ impl PackedBuilder {
         }
         std::mem::swap(&mut self.groups[place], &mut self.spare);
         self.spare.forget();
+        self.used.push(place);
+        self.last = place;
     }
 
-    fn series_anew(
-        &mut self,
-        (before, after, bytes): (&[u8], &[&[u8]], usize),
-        name: &'static [u8],
-        value: u64,
-    ) -> Layout {
+    fn series_anew(&mut self, name: &'static [u8], value: u64) -> Layout {
         let Self { elements, groups, last, spare: new, names, timestamp: time, head: tag, .. } = self;
         let unknown = Group::default();
         let old = groups.get(*last).unwrap_or(&unknown);
@@ -288,14 +292,17 @@ impl PackedBuilder {
         let head = here(elements);
         tag.clear();
         tag.push(SERIES_TAG);
-        push_varint(tag, (bytes + name.len() + 2 + sample_bytes) as u64);
+        push_varint(tag, (new.shared.bytes() + name.len() + 2 + sample_bytes) as u64);
         elements.literal(tag);
         let at = here(elements);
         // The series just before is within reach where the first of its group is not.
-        let near = new.series.last().map(|near| (near.labels, near.labels + before.len() + near.name.len()));
+        let near = new.series.last();
+        let (mut parts, mut olds) = (new.shared.parts(), old.parts());
+        let (before, _) = parts.next().unwrap_or_default();
+        let known = olds.next();
         match near {
-            Some((labels_at, _)) => again(elements, before, begin + labels_at),
-            None => differ(elements, before, old.part(0)),
+            Some(near) => again(elements, before, begin + near.labels),
+            None => differ(elements, before, known),
         }
         let name_at = elements.at();
         let known = names.iter_mut().find(|(known, _)| *known == name);
@@ -307,11 +314,12 @@ impl PackedBuilder {
             Some((_, at)) => *at = name_at,
             None => names.push((name, name_at)),
         }
-        match near {
-            Some((_, after_at)) => again(elements, &new.run[before.len()..bytes], begin + after_at),
-            None => {
-                let parts = after.iter().enumerate();
-                parts.for_each(|(index, part)| differ(elements, part, old.part(1 + index)));
+        let after = here(elements);
+        for (part, at) in parts {
+            let known = olds.next();
+            match near {
+                Some(near) => again(elements, part, begin + near.after + at - before.len()),
+                None => differ(elements, part, known),
             }
         }
         let sample = here(elements);
@@ -325,59 +333,38 @@ impl PackedBuilder {
             Some(from) => again(elements, time.bytes(), from),
             None => elements.literal(time.bytes()),
         }
-        Layout { head, labels: at, name, sample, value, timestamp }
+        Layout { head, labels: at, after, name, sample, value, timestamp }
     }
 }
 
-/// Where a group is remembered: by how long its parts are.
+/// Whether series have the names of `outputs`, of which there are as many.
 #[inline]
-fn place((before, after): Parts<'_>, outputs: usize) -> usize {
-    let mixed = after.iter().fold((before.len() + 31 * outputs) as u64, |mixed, part| {
-        // Fibonacci hashing: Knuth, The Art of Computer Programming, volume 3, section 6.4.
-        (mixed ^ part.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    });
-    (mixed >> 32) as usize % GROUPS
+fn have_names(series: &[Layout], outputs: &[(&'static [u8], f64)]) -> bool {
+    let mut names = series.iter().zip(outputs);
+    names.all(|(layout, output)| std::ptr::eq(layout.name, output.0)) || have_equal_names(series, outputs)
 }
 
-/// Bytes that are compared at once.
-const CHUNK: usize = 32;
+/// The same. A constant may have several addresses, and no byte may depend on which.
+#[cold]
+fn have_equal_names(series: &[Layout], outputs: &[(&'static [u8], f64)]) -> bool {
+    series.iter().zip(outputs).all(|(layout, output)| layout.name == output.0)
+}
 
-/// Writes the first `bytes` of `new`, labels of which a group so far back has `old`: what differs, and copies of what
-/// does not. Takes and returns how much of what is equal there is not yet written.
+/// Writes a value, and what stands between it and the labels. Takes and returns how much of what is equal in the group so
+/// far back is not yet written.
 #[inline]
-fn write_changes(
+fn write_value(
     elements: &mut Elements,
-    (new, old): (&[u8], &[u8]),
-    bytes: usize,
-    (back, mut gap): (usize, usize),
+    (layout, value): (&mut Layout, f64),
+    (back, gap): (usize, usize),
 ) -> usize {
-    let (mut written, mut at) = (0, 0);
-    let (chunks, old) = (new.as_chunks::<CHUNK>().0, old.as_chunks::<CHUNK>().0);
-    for (chunk, old) in chunks.iter().zip(old) {
-        if chunk != old {
-            let (first, last) = differences(chunk, old);
-            let (first, end) = (at + first, at + last + 1);
-            elements.copy_back(back, gap + first - written);
-            elements.literal(&new[first..end]);
-            (written, gap) = (end, 0);
-        }
-        at += CHUNK;
+    let value = normalised(value).to_bits();
+    if value == layout.value {
+        return gap + SAMPLE_HEAD_BYTES + VALUE_BYTES;
     }
-    gap + bytes - written
-}
-
-/// Where the first and the last byte are that differ, of chunks that do.
-#[inline]
-fn differences(new: &[u8; CHUNK], old: &[u8; CHUNK]) -> (usize, usize) {
-    let words = |bytes: &[u8; CHUNK]| {
-        let (words, _) = bytes.as_chunks::<16>();
-        [u128::from_le_bytes(words[0]), u128::from_le_bytes(words[1])]
-    };
-    let (new, old) = (words(new), words(old));
-    let [low, high] = [new[0] ^ old[0], new[1] ^ old[1]];
-    let first = if low != 0 { low.trailing_zeros() } else { 128 + high.trailing_zeros() };
-    let last = if high != 0 { 255 - high.leading_zeros() } else { 127 - low.leading_zeros() };
-    (first as usize / 8, last as usize / 8)
+    layout.value = value;
+    elements.patch((back, gap + SAMPLE_HEAD_BYTES), &value.to_le_bytes(), VALUE_BYTES);
+    0
 }
 
 /// Writes `part`, copying what it begins and ends with as what is `known` does.
@@ -429,7 +416,7 @@ mod tests {
 
     use super::super::RequestBuilder;
     use super::*;
-    use crate::series::{LabelRunBuf, STALE_NAN_BITS, Sample};
+    use crate::series::{LabelRun, LabelRunBuf, STALE_NAN_BITS, Sample, Seams};
     use crate::wire::prompb::v1;
 
     const NAMES: [&[u8]; 3] = [
@@ -473,6 +460,29 @@ mod tests {
             }
         }
 
+        /// Weaves from labels with a name.
+        fn weave(
+            &mut self,
+            labels: &[(&str, &str)],
+            [monitor, stat]: [&str; 2],
+            outputs: &[(&'static [u8], f64)],
+            timestamp: i64,
+        ) {
+            let source = labels.iter().copied().collect::<LabelRunBuf>().encode();
+            let source = LabelRun::from_canonical(&source);
+            let seams = Seams::of(source).unwrap();
+            let woven = Woven { source, seams, monitor, stat };
+            for builder in [&mut self.packed, &mut self.fresh] {
+                builder.weave(&woven, outputs, timestamp);
+            }
+            let mut run = Vec::new();
+            let (before, after) = (woven.write(&mut run), run);
+            let (before, after) = after.split_at(before);
+            for &(name, value) in outputs {
+                self.plain.push(&[before, name, after], Sample { timestamp, value });
+            }
+        }
+
         /// Finishes both, and compares.
         #[track_caller]
         fn check(&mut self) -> usize {
@@ -492,11 +502,8 @@ mod tests {
     #[test]
     fn a_request_says_what_that_of_the_other_builder_says_whatever_it_is_made_of() {
         let mut both = Both::default();
-        let mut state = 1_u64;
-        let mut dice = |sides: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % sides
-        };
+        let mut state = 1;
+        let mut dice = |sides| dice(&mut state, sides);
         for _ in 0..300 {
             for _ in 0..dice(40) {
                 let (pod, path) = (format!("pod-{}", dice(12)), "/x".repeat(dice(60) as usize));
@@ -517,6 +524,103 @@ mod tests {
             }
             both.check();
         }
+    }
+
+    /// Numbers below what is asked for.
+    fn dice(state: &mut u64, sides: u64) -> u64 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) % sides
+    }
+
+    #[test]
+    fn what_is_woven_says_what_the_other_builder_says_wherever_it_differs() {
+        let mut both = Both::default();
+        let mut state = 7;
+        let mut dice = |sides| dice(&mut state, sides);
+        let pads = ["", &"p".repeat(20), &"p".repeat(64)];
+        for _ in 0..600 {
+            let pad = pads[dice(3) as usize];
+            for _ in 0..dice(30) {
+                let mut letter = || ["x", "y"][dice(8) as usize / 7];
+                // Next to each seam, on either side: values that differ in the first and the last byte, and across it.
+                let all = [
+                    ("__name__", ["up", "is", "requests"][letter().len() + usize::from(letter() == "y") - 1]),
+                    ("b", pad),
+                    ("m", letter()),
+                    ("mf", letter()),
+                    ("mo", letter()),
+                    ("mp", letter()),
+                    ("st", letter()),
+                    ("su", letter()),
+                    ("z", letter()),
+                ];
+                let first = [("A", "upper")].into_iter().filter(|_| dice(12) == 0);
+                let labels: Vec<_> = first.chain(all.into_iter().filter(|(name, _)| *name != "A")).collect();
+                let outputs = [(NAMES[0], dice(2) as f64), (NAMES[1], dice(2) as f64)];
+                let timestamp = 1_700_000_000_000 + dice(2) as i64;
+                let names = [
+                    "m",
+                    "n",
+                    "twelve-bytes",
+                    "twelve_bytes",
+                    "more-than-sixteen-x-bytes",
+                    "more-than-sixteen-y-bytes",
+                ];
+                let monitor = names[dice(6) as usize];
+                match dice(9) {
+                    0 => both.push(&labels[1..], &outputs, timestamp),
+                    _ => both.weave(&labels, [monitor, ["", "rate"][dice(2) as usize]], &outputs, timestamp),
+                }
+            }
+            both.check();
+        }
+    }
+
+    #[test]
+    fn one_byte_that_differs_is_found_wherever_it_stands() {
+        let labels = [
+            ("__name__", "requests_total"),
+            ("a", "0123456789"),
+            ("metric_nbme", "0123456789"),
+            ("monitos", "0123456789012345678901234567890123456789"),
+            ("z", "0123456789"),
+        ];
+        for (index, (_, value)) in labels.iter().enumerate() {
+            for at in 0..value.len() {
+                for monitor in ["m", "n"] {
+                    let mut both = Both::default();
+                    let mut changed = value.as_bytes().to_vec();
+                    changed[at] = b'x';
+                    let changed = String::from_utf8(changed).unwrap();
+                    let mut others = labels;
+                    others[index].1 = &changed;
+                    let outputs = [(NAMES[0], 1.0), (NAMES[1], 0.0)];
+                    both.weave(&labels, ["m", "rate"], &outputs, 5);
+                    both.weave(&others, [monitor, "rate"], &outputs, 5);
+                    both.weave(&labels, ["m", "rate"], &outputs, 5);
+                    both.check();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_woven_takes_little_where_monitors_and_families_alternate() {
+        let mut both = Both::default();
+        for number in 0..500 {
+            let instance = format!("10.0.0.{}:9100", number % 50 + 10);
+            let labels = [
+                ("__name__", ["requests_failed", "requests_served"][number / 50 % 2]),
+                ("instance", &instance),
+                ("job", "kubernetes-pods-checkout"),
+                ("namespace", "payments-and-billing"),
+            ];
+            for monitor in ["first", "other"] {
+                let outputs = [(NAMES[0], (number as f64).sqrt()), (NAMES[1], 0.0)];
+                both.weave(&labels, [monitor, ""], &outputs, 1_700_000_000_000);
+            }
+        }
+        assert!(both.check() < 40 * 1000);
     }
 
     #[test]

@@ -11,6 +11,12 @@ const OFFSET_MAX: usize = u16::MAX as usize;
 /// Bytes of one copy at most.
 const COPY_MAX: usize = 64;
 
+/// Bytes of five copies and one more.
+const COPIES_MAX: usize = 6 * COPY_MAX;
+
+/// More than is written between two looks whether there is room: so much that a compiler sees it.
+const ROOM: usize = 256;
+
 /// Tags of copies with two bytes of offset, and with eleven bits of it.
 const FAR_TAG: u32 = 2;
 const NEAR_TAG: u32 = 1;
@@ -20,9 +26,6 @@ const SHORT_LITERAL: usize = 60;
 
 /// Room that is kept for the next block.
 const KEPT_BYTES_MAX: usize = 2 << 20;
-
-/// Bytes of a copy of [`COPY_MAX`], five times, each three bytes after the last, leave one of sixteen.
-const FIVE: u128 = 1 | 1 << 24 | 1 << 48 | 1 << 72 | 1 << 96;
 
 /// A block that is being written. It has room from the second one on.
 ///
@@ -76,6 +79,58 @@ impl Elements {
         self.begin_literal();
         self.put(bytes, count);
         self.at += count;
+    }
+
+    /// Begins to write what is mostly copied from so far back, until [`leave`](Self::leave). Returns how much of that is
+    /// to be copied first.
+    #[inline]
+    pub(in crate::wire) fn enter(&mut self, back: usize) -> usize {
+        self.end_literal();
+        if self.goes_on(back) {
+            return std::mem::take(&mut self.copy).1;
+        }
+        self.end_copy();
+        0
+    }
+
+    /// Writes once more the `length` bytes that stand so far back, then the first `count` of `bytes`, at least one and at
+    /// most 60. Only in between, where nothing is open: that is less work than to write one after the other.
+    #[inline]
+    pub(in crate::wire) fn patch<const N: usize>(
+        &mut self,
+        (back, length): (usize, usize),
+        bytes: &[u8; N],
+        count: usize,
+    ) {
+        let length = self.shorten(back, length);
+        let room = self.room();
+        let tag = if length > 0 { put_copies(room, back, length) } else { 0 };
+        room[tag] = ((count - 1) << 2) as u8;
+        room[tag + 1..tag + 1 + N].copy_from_slice(bytes);
+        self.end += tag + 1 + count;
+    }
+
+    /// The same with all of `bytes`.
+    pub(in crate::wire) fn patch_long(&mut self, (back, length): (usize, usize), bytes: &[u8]) {
+        self.copy_back(back, length);
+        self.literal(bytes);
+        self.end_literal();
+        self.end_copy();
+    }
+
+    /// Writes once more so many bytes, at least one, that stand so far back. Only in between, where no copy follows that
+    /// goes on.
+    #[inline]
+    pub(in crate::wire) fn copy_at_once(&mut self, back: usize, length: usize) {
+        let length = self.shorten(back, length);
+        self.end += put_copies(self.room(), back, length);
+    }
+
+    /// Ends with a copy of so many bytes, up to `at`.
+    #[inline]
+    pub(in crate::wire) fn leave(&mut self, (back, length): (usize, usize), at: usize) {
+        self.copy = (back, length);
+        self.at = at;
     }
 
     /// Whether what stands at `from` can be copied.
@@ -154,23 +209,31 @@ impl Elements {
     }
 
     fn write_copy(&mut self) {
-        let (offset, mut length) = std::mem::take(&mut self.copy);
-        let far = |length: usize| (length as u32 - 1) << 2 | FAR_TAG | (offset as u32) << 8;
-        if length > COPY_MAX {
-            // Five at once, of which some may be too many, are fewer steps than one by one.
-            let five = (u128::from(far(COPY_MAX)) * FIVE).to_le_bytes();
-            while length > COPY_MAX {
-                let count = ((length - 1) / COPY_MAX).min(5);
-                self.put(&five, 3 * count);
-                length -= count * COPY_MAX;
-            }
+        let (offset, length) = std::mem::take(&mut self.copy);
+        let length = self.shorten(offset, length);
+        self.end += put_copies(self.room(), offset, length);
+    }
+
+    /// Writes copies until no more than [`COPIES_MAX`] bytes are left.
+    #[inline]
+    fn shorten(&mut self, offset: usize, mut length: usize) -> usize {
+        while length > COPIES_MAX {
+            let bytes = 5 * COPY_MAX;
+            // What it writes behind five copies is written over.
+            put_copies(self.room(), offset, bytes + 1);
+            self.end += 5 * 3;
+            length -= bytes;
         }
-        if offset < 1 << 11 && (4..12).contains(&length) {
-            let near = (offset as u32 >> 8) << 5 | (length as u32 - 4) << 2 | NEAR_TAG;
-            self.put(&(near | (offset as u32 & 0xff) << 8).to_le_bytes(), 2);
-        } else {
-            self.put(&far(length).to_le_bytes(), 3);
+        length
+    }
+
+    /// Room for what comes next.
+    #[inline]
+    fn room(&mut self) -> &mut [u8; ROOM] {
+        if self.out.len() < self.end + ROOM {
+            self.grow(ROOM);
         }
+        self.out[self.end..].first_chunk_mut().expect("there is room")
     }
 
     #[inline]
@@ -196,6 +259,28 @@ impl Elements {
         self.put(&[0; 4], count);
         self.out.copy_within(tag + 1..self.end - count, tag + 1 + count);
         self.out[tag + 1..tag + 1 + count].copy_from_slice(&bytes[..count]);
+    }
+}
+
+/// Writes copies of so many bytes, up to [`COPIES_MAX`]. Returns how long they are.
+#[inline]
+fn put_copies(room: &mut [u8; ROOM], offset: usize, length: usize) -> usize {
+    let far = |length: usize| (length as u32 - 1) << 2 | FAR_TAG | (offset as u32) << 8;
+    let count = ((length - 1) / COPY_MAX).min(5);
+    if count > 0 {
+        // Five at once, of which some may be too many, are fewer steps than one by one.
+        let one = u64::from(far(COPY_MAX));
+        room[..8].copy_from_slice(&one.wrapping_mul(1 | 1 << 24 | 1 << 48).to_le_bytes());
+        room[8..16].copy_from_slice(&(one >> 16 | one << 8 | one << 32).to_le_bytes());
+    }
+    let (at, rest) = (3 * count, length - count * COPY_MAX);
+    if offset < 1 << 11 && (4..12).contains(&rest) {
+        let near = (offset as u32 >> 8) << 5 | (rest as u32 - 4) << 2 | NEAR_TAG;
+        room[at..at + 4].copy_from_slice(&(near | (offset as u32 & 0xff) << 8).to_le_bytes());
+        at + 2
+    } else {
+        room[at..at + 4].copy_from_slice(&far(rest).to_le_bytes());
+        at + 3
     }
 }
 
@@ -243,6 +328,35 @@ mod tests {
         for length in 0..140 {
             check(&mut elements, &[(0, 300), (250, length), (250, length), (9, length), (0, length)]);
         }
+    }
+
+    #[test]
+    fn patches_are_read_as_if_they_were_written_one_by_one() {
+        let mut elements = Elements::default();
+        let mut expected: Vec<u8> = (0..3000).map(|at| (at % 251) as u8).collect();
+        elements.literal(&expected);
+        let copy = |expected: &mut Vec<u8>, back, length| {
+            let from = expected.len() - back;
+            (from..from + length).for_each(|at| expected.push(expected[at]));
+        };
+        for (index, length) in (0..500).chain([1000, 1920, 1921]).enumerate() {
+            let back = [3000, 2000, 2000][index % 3];
+            let open = elements.enter(back);
+            elements.patch((back, open + length), &[7; 32], 1 + length % 32);
+            copy(&mut expected, back, length);
+            expected.extend(vec![7; 1 + length % 32]);
+            elements.copy_at_once(back, length + 1);
+            elements.copy_at_once(9, 3 * length + 1);
+            copy(&mut expected, back, length + 1);
+            copy(&mut expected, 9, 3 * length + 1);
+            elements.patch_long((back, length), &[8; 70][..length % 70]);
+            copy(&mut expected, back, length);
+            expected.extend(vec![8; length % 70]);
+            copy(&mut expected, back, length % 9);
+            elements.leave((back, length % 9), expected.len());
+        }
+        let block = elements.finish();
+        assert_eq!(snappy::decompress(&block, 1 << 24).unwrap(), expected);
     }
 
     #[test]
