@@ -11,16 +11,12 @@ use bytes::Bytes;
 
 use super::journal::{Entry, Record, Rules};
 use super::recent::Part;
-use super::send::Outgoing;
+use super::send::{Outgoing, REQUEST_BYTES_MAX};
 use crate::engine::derive::{Derived, Labels};
 use crate::engine::sink::{Judgement, Sink};
 use crate::engine::{Counts, Engine, Shard};
 use crate::wire::encode::PackedBuilder;
 use guard::TimeGuard;
-
-/// Bytes of a derived request before compression: a group of samples past so many ends it. Receivers refuse what is much
-/// larger.
-pub const REQUEST_BYTES_MAX: usize = 8 << 20;
 
 /// See the module.
 #[derive(Debug)]

@@ -312,6 +312,12 @@ impl Log {
         bytes + holder.map_or(0, |it| it.size - it.before(sequence).1)
     }
 
+    /// Whether all records from `sequence` on are in memory.
+    pub fn is_in_memory(&self, sequence: u64) -> bool {
+        let state = self.lock();
+        sequence >= state.next || state.tail.front().is_some_and(|oldest| oldest.head.sequence <= sequence)
+    }
+
     /// The first sequence after the oldest segment; `None` where that is the one that is written to.
     pub fn oldest_end(&self) -> Option<u64> {
         self.lock().segments.get(1).map(|second| second.first)

@@ -44,9 +44,12 @@ pub use self::spec::{Secret, TargetSpec};
 use self::target::Target;
 use super::clock::unix_ms;
 use super::journal::{FORWARD, Journal};
-use super::judge::REQUEST_BYTES_MAX;
 use super::telemetry::Metrics;
 use crate::wire::snappy;
+
+/// Bytes of a derived request before compression: a group of samples past so many ends it. Receivers refuse what is much
+/// larger.
+pub const REQUEST_BYTES_MAX: usize = 8 << 20;
 
 /// A remote-write 1.0 request, ready to be posted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,13 +65,8 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// One request of several, in their order: at least one, and all together no larger than a request may be.
-    fn joined(mut all: Vec<Self>) -> Self {
-        let last = all.pop().expect("there is at least one");
-        if all.is_empty() {
-            return last;
-        }
-        all.push(last);
+    /// One request of several, in their order, which are no larger together than a request may be.
+    fn joined(all: &[Self]) -> Self {
         let bodies: Vec<&[u8]> = all.iter().map(|one| &*one.body).collect();
         let body = snappy::join(&bodies, REQUEST_BYTES_MAX).expect("what is joined is not too large");
         Self {

@@ -83,6 +83,9 @@ struct Worker {
     untold: Untold,
 }
 
+/// Requests at most of which nobody is told what was derived.
+const UNTOLD_MAX: usize = 64;
+
 /// What was put into the journal, and nobody was woken to send it.
 #[derive(Default)]
 struct Untold {
@@ -122,7 +125,8 @@ impl Worker {
             let more = journal.done(reader, sequence);
             let saves = self.saver.as_mut().is_some_and(Saver::is_due);
             // What is told together is sent together.
-            if !more || saves || self.untold.samples >= self.judge.samples_per_request() {
+            let much = self.untold.samples >= self.judge.samples_per_request();
+            if !more || saves || much || self.untold.received.len() >= UNTOLD_MAX {
                 self.tell_of_derived();
             }
             if let Some(saver) = self.saver.as_mut().filter(|_| saves) {

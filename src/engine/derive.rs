@@ -192,7 +192,7 @@ fn exported(name: &str, source: LabelRun<'_>) -> String {
 pub enum DerivedLabels<'a> {
     /// By the seams of the source's labels.
     Woven(Woven<'a>),
-    /// Anew each time, since the source has labels of ours.
+    /// Anew each time, since the source has no seams.
     Long {
         /// Labels of the source.
         source: LabelRun<'a>,

@@ -55,6 +55,8 @@ impl Seams {
 }
 
 /// Labels that are woven from those of a source, and are put together only where somebody asks.
+///
+/// Invariant: the seams are those of the source.
 #[derive(Clone, Copy, Debug)]
 pub struct Woven<'a> {
     /// Labels of the source.
@@ -70,36 +72,39 @@ pub struct Woven<'a> {
 impl Woven<'_> {
     /// Appends the labels that are gained, each with its length; one that is not gained has none.
     pub fn push_gained(&self, room: &mut Vec<u8>) -> [usize; GAINED.len()] {
+        self.gained().map(|(name, value)| gain(room, name, value))
+    }
+
+    /// Names and values of the labels that are gained; one without a value is not.
+    fn gained(&self) -> [(&'static str, &[u8]); GAINED.len()] {
         let [_, end, value_at] = self.seams.name();
-        let name = &self.source.as_bytes()[value_at..end];
-        let mut gain = |name: &str, value: &[u8]| {
-            let start = room.len();
-            if !value.is_empty() {
-                push_label(room, name.as_bytes(), value);
-            }
-            room.len() - start
-        };
         let [metric, monitor, stat] = GAINED;
-        [gain(metric, name), gain(monitor, self.monitor.as_bytes()), gain(stat, self.stat.as_bytes())]
+        let name = &self.source.as_bytes()[value_at..end];
+        [(metric, name), (monitor, self.monitor.as_bytes()), (stat, self.stat.as_bytes())]
     }
 
     /// Appends all but the derived series' own name. Returns the length of what stands in front of that.
     pub fn write(&self, room: &mut Vec<u8>) -> usize {
         let source = self.source.as_bytes();
-        let mut gained = Vec::new();
-        let lengths = self.push_gained(&mut gained);
         let [before, mut from, _] = self.seams.name();
         room.extend_from_slice(&source[..before]);
-        let mut rest = &*gained;
-        for (at, length) in self.seams.gained().into_iter().zip(lengths) {
-            let (label, others) = rest.split_at(length);
+        for (at, (name, value)) in self.seams.gained().into_iter().zip(self.gained()) {
             room.extend_from_slice(&source[from..at]);
-            room.extend_from_slice(label);
-            (from, rest) = (at, others);
+            gain(room, name, value);
+            from = at;
         }
         room.extend_from_slice(&source[from..]);
         before
     }
+}
+
+/// Appends a label, unless it has no value. Returns its length.
+fn gain(room: &mut Vec<u8>, name: &str, value: &[u8]) -> usize {
+    let start = room.len();
+    if !value.is_empty() {
+        push_label(room, name.as_bytes(), value);
+    }
+    room.len() - start
 }
 
 #[cfg(test)]

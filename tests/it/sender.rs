@@ -162,13 +162,18 @@ async fn a_refusal_that_is_not_about_content_is_not_bisected() {
 
 #[tokio::test]
 async fn an_ill_target_loses_nothing_and_keeps_the_order() {
-    let receiver = Receiver::start(|post| if post.nth < 120 { Reply::Status(500) } else { OK }).await;
-    let sender = Sender::to(&receiver);
-    [1, 2, 3].into_iter().for_each(|timestamp| sender.offer(&wide(50, timestamp)));
-    sender.finish().await;
-    assert_eq!(sender.dropped("poisoned"), 0);
-    for name in names(50) {
-        assert_eq!(timestamps(&receiver.taken(), &name), [1, 2, 3], "{name}");
+    // What is sent together is sent so once, in vain.
+    for (at_once, ill_for) in [(1, 120), (10_000, 121)] {
+        let reply = move |post: &Post| if post.nth < ill_for { Reply::Status(500) } else { OK };
+        let receiver = Receiver::start(reply).await;
+        let sender =
+            Sender::start(vec![TargetSpec { max_samples_per_send: at_once, ..spec(receiver.url()) }]);
+        [1, 2, 3].into_iter().for_each(|timestamp| sender.offer(&wide(50, timestamp)));
+        sender.finish().await;
+        assert_eq!(sender.dropped("poisoned"), 0);
+        for name in names(50) {
+            assert_eq!(timestamps(&receiver.taken(), &name), [1, 2, 3], "{name}, {at_once} at once");
+        }
     }
 }
 
@@ -261,6 +266,12 @@ async fn a_dead_target_holds_up_nobody_else() {
 
 #[tokio::test]
 async fn lanes_keep_the_order_of_their_series_through_all_kinds_of_trouble() {
+    for at_once in [1, 12, 10_000] {
+        check_order(at_once).await;
+    }
+}
+
+async fn check_order(max_samples_per_send: usize) {
     let receiver = Receiver::start(|post| match post.nth * 7 % 11 {
         0 | 5 => Reply::Status(503),
         1 => Reply::Cut,
@@ -272,7 +283,8 @@ async fn lanes_keep_the_order_of_their_series_through_all_kinds_of_trouble() {
     let metrics = Arc::new(Metrics::new());
     let journal = in_memory(&metrics);
     set_shards(&journal, 3);
-    let sender = Sender::over(journal, to(vec![spec(receiver.url())]), metrics);
+    let target = TargetSpec { max_samples_per_send, ..spec(receiver.url()) };
+    let sender = Sender::over(journal, to(vec![target]), metrics);
     let series: Vec<Vec<String>> =
         (0..3).map(|lane| names(5).into_iter().map(|name| format!("{lane}{name}")).collect()).collect();
     for timestamp in 1..=20 {
@@ -283,7 +295,8 @@ async fn lanes_keep_the_order_of_their_series_through_all_kinds_of_trouble() {
     sender.finish().await;
     let taken = receiver.taken();
     for name in series.iter().flatten() {
-        assert_eq!(timestamps(&taken, name), (1..=20).collect::<Vec<_>>(), "{name}");
+        let in_order: Vec<_> = (1..=20).collect();
+        assert_eq!(timestamps(&taken, name), in_order, "{name}, {max_samples_per_send} at once");
     }
 }
 

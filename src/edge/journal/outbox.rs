@@ -85,6 +85,11 @@ impl Journal {
         record.inspect_err(|_| count(&self.metrics.journal_errors, "operation", "read", 1))
     }
 
+    /// Whether nobody who reads from a sequence on waits for the disk.
+    pub fn is_in_memory(&self, sequence: u64) -> bool {
+        self.log.is_in_memory(sequence)
+    }
+
     /// Sequence of the next record.
     pub fn end(&self) -> u64 {
         self.log.next()

@@ -1,6 +1,6 @@
 //! What one lane of one target is to send, read from the log in order.
 //!
-//! Only what is in hand, and one record further on that is asked as a witness, is in memory, however much waits.
+//! Only what is in hand, and a record or two behind it, is in memory, however much waits.
 
 use std::io;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(super) struct Feed {
     phase: watch::Receiver<Phase>,
     reader: Reader,
     /// Was read, and is still to be claimed.
-    read: Option<Record>,
+    kept: Option<Record>,
     ahead: Option<Ahead>,
     /// Shards, by the newest rules that were met.
     shards: Option<u16>,
@@ -78,7 +78,7 @@ impl Feed {
             place,
             passage,
             phase,
-            read: None,
+            kept: None,
             ahead: None,
             shards: None,
             troubles: Throttle::default(),
@@ -90,7 +90,7 @@ impl Feed {
     pub(super) async fn next(&mut self) -> Option<Record> {
         self.ahead = None;
         loop {
-            let found = match self.read.take() {
+            let found = match self.kept.take() {
                 Some(record) => {
                     self.passage.reach(self.place.stream, record.head.sequence);
                     Some(record)
@@ -112,9 +112,9 @@ impl Feed {
         }
     }
 
-    /// The request right behind what is in hand, if it waits already and `fits`: then it is in hand, too.
+    /// The request right behind what is in hand, if it waits already, in memory, and `fits`: then it is in hand, too.
     pub(super) fn next_too(&mut self, fits: impl FnOnce(&Outgoing) -> bool) -> Option<Outgoing> {
-        if self.read.is_some() || self.journal.bytes_since(self.reader.next()) > INLINE_BYTES {
+        if self.kept.is_some() || !self.journal.is_in_memory(self.reader.next()) {
             return None;
         }
         let source = self.source;
@@ -124,9 +124,22 @@ impl Feed {
         let request = record::outgoing(&record).filter(fits);
         let claimed = request.filter(|_| self.place.claim_too(&record.head));
         if claimed.is_none() {
-            self.read = Some(record);
+            self.kept = Some(record);
         }
         claimed
+    }
+
+    /// Gives back what [`Self::next_too`] put in hand. Returns as [`Place::give_back`].
+    pub(super) fn give_back(&mut self) -> Option<&'static str> {
+        let counted = self.place.give_back();
+        self.reader = Reader::from(self.place.next());
+        self.kept = None;
+        counted
+    }
+
+    /// Below this sequence nothing is left that is not in hand.
+    pub(super) fn behind_hand(&self) -> u64 {
+        self.kept.as_ref().map_or(self.reader.next(), |kept| kept.head.sequence)
     }
 
     /// The record that has `distance` others of this lane between the one in hand and itself, or the last one. `None`

@@ -10,9 +10,8 @@ use super::feed::Feed;
 use super::outcome::{Outcome, is_about_content};
 use super::retry::Backoff;
 use super::target::Target;
-use super::{Clock, Outgoing, Phase};
+use super::{Clock, Outgoing, Phase, REQUEST_BYTES_MAX};
 use crate::edge::journal::record;
-use crate::edge::judge::REQUEST_BYTES_MAX;
 use crate::wire::snappy;
 
 /// How old the samples of a request may be that is sent again as a witness, milliseconds. What is older may be
@@ -47,6 +46,9 @@ impl Lane {
 
     async fn work(&mut self, hand: &mut Option<Delivery>) {
         let mut last = None;
+        // What was sent together in vain goes one by one: only so is it known what a refusal is about, and what may be
+        // sent in between.
+        let mut alone_below = 0;
         while let Some(record) = self.feed.next().await {
             let Some(request) = record::outgoing(&record) else {
                 tracing::error!(
@@ -56,7 +58,25 @@ impl Lane {
                 self.feed.place.skip();
                 continue;
             };
-            let request = self.with_those_behind(request);
+            if record.head.sequence >= alone_below
+                && let Some(all) = self.with_those_behind(&request)
+            {
+                let delivery = hand.insert(Delivery::new(Arc::new(Outgoing::joined(&all))));
+                let outcome = self.send_at_once(delivery).await;
+                if outcome == Outcome::Accepted {
+                    last = delivery.taken_whole();
+                    *hand = None;
+                    self.feed.place.done();
+                    continue;
+                }
+                alone_below = self.feed.behind_hand();
+                let others = delivery.samples_left() - request.samples;
+                *delivery = Delivery::new(Arc::new(request.clone()));
+                if let Some(reason) = self.feed.give_back() {
+                    self.target.dropped(others, reason);
+                }
+                pause(&mut self.target.backoff(), outcome).await;
+            }
             let delivery = hand.insert(Delivery::new(Arc::new(request)));
             self.deliver(delivery, last.as_deref()).await;
             last = delivery.taken_whole().or(last);
@@ -65,27 +85,36 @@ impl Lane {
         }
     }
 
-    /// Puts what waits right behind a request together with it, as far as the target takes so much at once: a request
-    /// costs both ends as much as hundreds of samples do.
-    fn with_those_behind(&mut self, first: Outgoing) -> Outgoing {
+    /// A request and what waits right behind it, as far as the target takes so much at once; `None` where nothing does.
+    /// A request costs both ends as much as hundreds of samples do.
+    fn with_those_behind(&mut self, first: &Outgoing) -> Option<Vec<Outgoing>> {
         let samples_max = self.target.endpoint().spec.max_samples_per_send;
-        let declared = |request: &Outgoing| snappy::declared_len(&request.body, REQUEST_BYTES_MAX);
-        let Ok(mut bytes) = declared(&first) else { return first };
-        if self.is_too_old(first.newest) {
-            return first;
+        let (now, age_max) = ((self.clock)(), self.age_max());
+        let mut bytes = snappy::declared_len(&first.body, REQUEST_BYTES_MAX).ok()?;
+        if is_older(first.newest, now, age_max) {
+            return None;
         }
-        let (mut samples, mut all) = (first.samples, vec![first]);
-        let now = (self.clock)();
-        let age_max = self.age_max();
+        let (mut samples, mut all) = (first.samples, vec![first.clone()]);
         while let Some(next) = self.feed.next_too(|next| {
-            let fits = declared(next).is_ok_and(|more| bytes + more <= REQUEST_BYTES_MAX);
-            fits && samples + next.samples <= samples_max && !is_older(next.newest, now, age_max)
+            let more = snappy::declared_len(&next.body, REQUEST_BYTES_MAX - bytes);
+            let fits = more.is_ok() && samples + next.samples <= samples_max;
+            bytes += more.unwrap_or_default();
+            fits && !is_older(next.newest, now, age_max)
         }) {
             samples += next.samples;
-            bytes += declared(&next).unwrap_or(REQUEST_BYTES_MAX);
             all.push(next);
         }
-        Outgoing::joined(all)
+        (all.len() > 1).then_some(all)
+    }
+
+    /// Sends a request once.
+    async fn send_at_once(&self, delivery: &mut Delivery) -> Outcome {
+        let Next::Send(part) = delivery.next() else { return Outcome::UNHEARD };
+        let outcome = self.target.post(part).await;
+        if outcome == Outcome::Accepted {
+            delivery.answered(outcome);
+        }
+        outcome
     }
 
     /// Brings one request to its end, however long that takes. `last` is what the target took whole before.
@@ -100,7 +129,7 @@ impl Lane {
                 Next::Done => return,
                 Next::Send(part) => self.send(delivery, part, &mut backoff).await,
                 Next::AskAnother => {
-                    let other = match last.filter(|last| self.is_fresh(last.newest)) {
+                    let other = match last.filter(|last| self.is_fresh(last.oldest)) {
                         Some(last) => self.ask_again(last).await,
                         None => self.ask_another(distance).await,
                     };

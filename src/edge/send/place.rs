@@ -93,6 +93,23 @@ impl Place {
         true
     }
 
+    /// Gives back what is in hand behind the first, to be claimed again. Returns for what reason its samples are still to
+    /// be counted: all that waited was given up meanwhile.
+    pub(super) fn give_back(&self) -> Option<&'static str> {
+        let mut state = self.lock();
+        let hand = state.hand.as_mut()?;
+        let (first, last) = (hand.first, hand.last);
+        hand.last = first;
+        match state.next == last + 1 {
+            _ if state.closed => Some("target_removed"),
+            true => {
+                state.next = first + 1;
+                None
+            }
+            false => Some("queue_full"),
+        }
+    }
+
     /// What is in hand is delivered, or counted: it never comes again.
     pub(super) fn done(&self) {
         let mut state = self.lock();
@@ -225,6 +242,28 @@ mod tests {
         assert_eq!(given_up, GivenUp { from: 4, early: BTreeSet::from([4]) }, "what is in hand stays");
         place.done();
         assert_eq!((cursor(&place), place.settle(9)), (Some(9), true));
+    }
+
+    #[test]
+    fn what_is_given_back_is_claimed_again_or_counted() {
+        let claimed = || {
+            let place = place();
+            assert!(place.claim(&head(1)) && place.claim_too(&head(2)) && place.claim_too(&head(5)));
+            place
+        };
+        let place = claimed();
+        assert_eq!((place.give_back(), place.next()), (None, 2));
+        place.done();
+        assert_eq!(cursor(&place), Some(2));
+        assert!(place.claim(&head(2)) && place.claim_too(&head(5)));
+
+        let place = claimed();
+        assert_eq!(place.give_up(9).map(|given_up| given_up.from), Some(6));
+        assert_eq!((place.give_back(), place.next()), (Some("queue_full"), 9));
+
+        let place = claimed();
+        assert_eq!(place.close().from, 6);
+        assert_eq!(place.give_back(), Some("target_removed"));
     }
 
     #[test]

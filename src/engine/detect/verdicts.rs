@@ -66,7 +66,7 @@ impl Verdicts {
             is_spread &= spread[place] > NOISE * if below > above { below } else { above };
             (lower[place], upper[place]) = (low[place] - reach[place], high[place] + reach[place]);
             farthest += lower[place].abs() + upper[place].abs();
-            // With 0 added, a distance is never −0, and neither is a score.
+            // With 0 added, a distance is never −0.
             let distance = value - expected[place] + 0.0;
             let edge = if distance >= 0.0 { upper[place] } else { lower[place] };
             score[place] = distance / (edge - expected[place]).abs();

@@ -72,13 +72,19 @@ fn take_plain(intake: &mut Intake<'_>, batch: &mut Batch, form: &mut Form, rest:
             // Others will be like this one; where they are shorter, there is room for some at first.
             batch.reserve(1 + rest.len() / end.max(64));
         }
-        let (start, first) = (rest.start as usize, batch.samples().len());
+        let start = rest.start as usize;
         rest.start += end as u32;
-        batch.push_sample(sample);
-        batch.push_series(start + run.start..start + run.end, first, MetricKind::Unknown, None);
+        push_plain(batch, start + run.start..start + run.end, sample);
         taken += 1;
     }
     intake.plain_taken(taken);
+}
+
+#[inline(always)]
+fn push_plain(batch: &mut Batch, run: Range<usize>, sample: Sample) {
+    let first = batch.samples().len();
+    batch.push_sample(sample);
+    batch.push_series(run, first, MetricKind::Unknown, None);
 }
 
 /// The series that `ahead` begins with, where it is a plain one: its labels, its end, its sample.
@@ -119,6 +125,16 @@ fn series(
     built: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
     let prefix = canonical_prefix(batch.bytes(), message, intake.limits);
+    if let Some(Prefix { run, replica: None }) = prefix
+        && let Some((labels_end, sample)) = plain_tail(message.of(batch.bytes()))
+        && labels_end == run.len()
+        && intake.is_in_time(sample)
+        && intake.plain_room() > 0
+    {
+        push_plain(batch, run.start as usize..run.end as usize, sample);
+        intake.plain_taken(1);
+        return Ok(());
+    }
     intake.begin()?;
     let labels = read(intake, batch.bytes(), message, prefix)?;
     if intake.is_empty() {

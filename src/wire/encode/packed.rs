@@ -1,7 +1,7 @@
 //! Remote-write 1.0 requests that are compressed as they are built.
 //!
 //! What stands in a request is known while it is built: series of one group differ in their names alone, and in a few
-//! bytes from a group before whose labels are as long. Where all series are of one kind, that is the last one; where a
+//! bytes from a group before whose labels are divided alike. Where all series are of one kind, that is the last one; where a
 //! scrape brings target after target, it is the same family of the target before. So copies are written where a
 //! compressor would have to search for them, and what is copied is written nowhere before.
 
@@ -18,12 +18,12 @@ const LARGE: usize = 64 << 10;
 /// Nor is one in which copies made so many bytes of each.
 const POOR: usize = 4;
 
-/// How many groups are remembered: a target has some dozens of kinds, for each length of what tells it from others, and
-/// kinds that fall together cost much.
+/// Places where groups are remembered: a target has some dozens of kinds, for each length of what tells it from others,
+/// and of kinds that fall together each is written anew. So there are far more than groups in reach of a copy.
 const GROUPS: usize = 1024;
 
 /// Room for labels of a group that is kept for the next request.
-const KEPT_BYTES_MAX: usize = 4 << 10;
+const KEPT_BYTES_MAX: usize = 1 << 10;
 
 /// Fewer bytes are not worth a copy, unless it goes on with the one before.
 const COPY_MIN: usize = 4;
@@ -95,7 +95,7 @@ impl Group {
         self.series.clear();
     }
 
-    /// The parts of the labels, and where they stand, behind the name, which has so many bytes, but for the first.
+    /// The parts of the labels, and where they stand: the first in front of the name, the others behind it.
     fn parts(&self) -> impl Iterator<Item = (&[u8], usize)> {
         self.series.first().into_iter().flat_map(|first| {
             let parts = self.shared.parts().enumerate();
@@ -143,7 +143,7 @@ impl PackedBuilder {
         }
     }
 
-    /// The same for labels that are woven.
+    /// The same for labels that are woven. Both ways may be taken for one request.
     ///
     /// A group of the same kind as one before costs about 100 ns for two series of ten labels, any other two to three
     /// times as much.
@@ -241,7 +241,9 @@ impl PackedBuilder {
         }
         for (index, layout) in others.iter_mut().enumerate() {
             elements.copy_at_once(back, gap + layout.after - layout.head);
-            elements.copy_at_once(layout.after - first.after, labels);
+            if labels > 0 {
+                elements.copy_at_once(layout.after - first.after, labels);
+            }
             gap = write_value(elements, (layout, outputs[1 + index].1), (back, 0));
             end = layout.timestamp + time.length;
             if same_time {
@@ -541,10 +543,10 @@ mod tests {
         for _ in 0..600 {
             let pad = pads[dice(3) as usize];
             for _ in 0..dice(30) {
+                let name = ["up", "is", "requests"][dice(3) as usize];
                 let mut letter = || ["x", "y"][dice(8) as usize / 7];
                 // Next to each seam, on either side: values that differ in the first and the last byte, and across it.
                 let all = [
-                    ("__name__", ["up", "is", "requests"][letter().len() + usize::from(letter() == "y") - 1]),
                     ("b", pad),
                     ("m", letter()),
                     ("mf", letter()),
@@ -554,10 +556,13 @@ mod tests {
                     ("su", letter()),
                     ("z", letter()),
                 ];
-                let first = [("A", "upper")].into_iter().filter(|_| dice(12) == 0);
-                let labels: Vec<_> = first.chain(all.into_iter().filter(|(name, _)| *name != "A")).collect();
-                let outputs = [(NAMES[0], dice(2) as f64), (NAMES[1], dice(2) as f64)];
-                let timestamp = 1_700_000_000_000 + dice(2) as i64;
+                let first = Some(("A", "upper")).filter(|_| dice(12) == 0);
+                let missing = 1 + [50, 2][dice(5) as usize / 4];
+                let others = all.into_iter().filter(|_| dice(missing) > 0);
+                let labels: Vec<_> = first.into_iter().chain([("__name__", name)]).chain(others).collect();
+                let outputs = [0, 1, 2].map(|index| (NAMES[index], dice(2) as f64));
+                let outputs = &outputs[..[2, 2, 2, 1, 3][dice(5) as usize]];
+                let timestamp = [1_700_000_000_000, 1_700_000_000_001, 0, -1][dice(4) as usize];
                 let names = [
                     "m",
                     "n",
@@ -568,8 +573,8 @@ mod tests {
                 ];
                 let monitor = names[dice(6) as usize];
                 match dice(9) {
-                    0 => both.push(&labels[1..], &outputs, timestamp),
-                    _ => both.weave(&labels, [monitor, ["", "rate"][dice(2) as usize]], &outputs, timestamp),
+                    0 => both.push(&all, outputs, timestamp),
+                    _ => both.weave(&labels, [monitor, ["", "rate"][dice(2) as usize]], outputs, timestamp),
                 }
             }
             both.check();
@@ -621,6 +626,15 @@ mod tests {
             }
         }
         assert!(both.check() < 40 * 1000);
+    }
+
+    #[test]
+    fn series_without_a_label_but_the_name_are_written_as_any() {
+        let mut both = Both::default();
+        for _ in 0..3 {
+            both.push(&[], &[(NAMES[0], 1.0), (NAMES[1], 0.0)], 5);
+        }
+        both.check();
     }
 
     #[test]

@@ -14,7 +14,7 @@ const COPY_MAX: usize = 64;
 /// Bytes of five copies and one more.
 const COPIES_MAX: usize = 6 * COPY_MAX;
 
-/// More than is written between two looks whether there is room: so much that a compiler sees it.
+/// More than is written between two looks whether there is room: so much that no place in it needs a look of its own.
 const ROOM: usize = 256;
 
 /// Tags of copies with two bytes of offset, and with eleven bits of it.
@@ -51,7 +51,8 @@ impl Default for Elements {
 }
 
 impl Elements {
-    /// Bytes that are written, before compression: where the next one will stand.
+    /// Bytes that are written, before compression: where the next one will stand. Not between [`enter`](Self::enter) and
+    /// [`leave`](Self::leave), which says it anew.
     #[inline]
     pub(in crate::wire) fn at(&self) -> usize {
         self.at
@@ -102,6 +103,9 @@ impl Elements {
         bytes: &[u8; N],
         count: usize,
     ) {
+        const { assert!(N + 20 <= ROOM) };
+        debug_assert!((1..=N.min(SHORT_LITERAL)).contains(&count), "{count} bytes are no short literal");
+        debug_assert!((1..=OFFSET_MAX).contains(&back) || length == 0, "{back} bytes before is out of reach");
         let length = self.shorten(back, length);
         let room = self.room();
         let tag = if length > 0 { put_copies(room, back, length) } else { 0 };
@@ -122,6 +126,8 @@ impl Elements {
     /// goes on.
     #[inline]
     pub(in crate::wire) fn copy_at_once(&mut self, back: usize, length: usize) {
+        debug_assert!((1..=OFFSET_MAX).contains(&back), "{back} bytes before is out of reach");
+        debug_assert!(length > 0, "there is nothing to copy");
         let length = self.shorten(back, length);
         self.end += put_copies(self.room(), back, length);
     }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use promantis::edge::clock::unix_ms;
-use promantis::edge::send::TargetSpec;
+use promantis::edge::send::{Specs, TargetSpec};
 
 use super::bench::{OK, Sender, request, spec, timestamps};
-use crate::support::receiver::{Post, Receiver, Reply};
+use crate::support::receiver::{Post, Receiver, Reply, eventually};
 
 /// A receiver that takes nothing until it is opened, and a target that is sent at most six samples at once.
 struct Gate {
@@ -85,4 +85,26 @@ async fn what_is_too_old_is_not_sent_with_what_is_not() {
     assert_eq!(gate.sender.dropped("too_old"), 2);
     assert_eq!(gate.taken(), [2, 2, 2]);
     assert_eq!(timestamps(&gate.receiver.taken(), "a"), [now, now + 1, now + 2]);
+}
+
+#[tokio::test]
+async fn what_is_refused_together_goes_one_by_one_and_what_follows_together_again() {
+    let bad = |post: &Post| post.samples.iter().any(|sample| sample.series == "b" && sample.timestamp == 3);
+    let gate = Gate::start(move |post| if bad(post) { Reply::Status(400) } else { OK }, anywhere()).await;
+    gate.send(&[1, 2, 3, 4, 5, 6, 7]).await;
+    // 2 to 4 together; alone, with 3 in halves; 5 to 7 together.
+    assert_eq!(gate.taken(), [2, 6, 2, 2, 1, 1, 2, 6]);
+}
+
+#[tokio::test]
+async fn what_is_in_hand_when_its_target_goes_is_counted_once() {
+    let gate = Gate::start(|_| Reply::Hang, anywhere()).await;
+    (1..=5).for_each(|timestamp| gate.sender.offer(&request(["a", "b"], timestamp)));
+    gate.receiver.wait_for_posts(1).await;
+    gate.open.store(true, Ordering::SeqCst);
+    let asked = gate.receiver.posts().len();
+    gate.receiver.wait_for_posts(asked + 1).await;
+    gate.sender.targets.replace(Specs::default());
+    eventually("all is counted", || gate.sender.dropped("target_removed") == 10).await;
+    assert_eq!(gate.sender.samples("one"), 0);
 }

@@ -57,7 +57,7 @@ impl Kind {
         let [one, other] = self.numbers;
         let [first, last] = self.ends;
         let gained = first ^ last.rotate_left(32) ^ self.lengths;
-        mix(mix(one ^ gained) ^ other ^ (more as u64) << 56)
+        mix(mix(one ^ gained ^ (more as u64) << 56) ^ other)
     }
 
     /// Whether what is gained may differ where kinds do not: a statistic, or the middle of a long name.
@@ -122,8 +122,8 @@ pub(super) struct Shared {
 struct Edge {
     /// How far back the group stands that is copied from.
     back: usize,
-    /// How much further than the labels behind the name what is equal there and not yet written begins in front of
-    /// them. Wraps.
+    /// Bytes in front of the labels behind the name that are equal and not yet written, less how much of these labels is
+    /// written. Wraps.
     open: usize,
 }
 
@@ -170,7 +170,7 @@ impl Shared {
 
     /// Lets go of more room than that.
     pub(super) fn shrink(&mut self, bytes_max: usize) {
-        if self.run.len() > bytes_max {
+        if self.run.capacity() > bytes_max {
             self.run = Vec::new();
         }
     }
@@ -186,7 +186,8 @@ impl Shared {
             self.parts.push(start..self.run.len());
         }
         self.run.extend_from_slice(&[0; CHUNK]);
-        (self.name, self.name_shift, self.segments) = ((0, 0), 0, [Segment::REST; 4]);
+        (self.name, self.name_shift, self.segments) = ((0, 0), 0, [Segment::REST; 1 + GAINED.len()]);
+        self.gained.iter_mut().for_each(String::clear);
     }
 
     /// Remembers what is woven.
