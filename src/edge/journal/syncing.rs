@@ -12,7 +12,7 @@ use crate::edge::limits::SyncMode;
 use crate::edge::log::{LogError, Record};
 
 /// How long requests are gathered after a sync before the next one.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(3);
 /// How often everything is synced where acknowledgements do not wait for it.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long after an error the disk is tried again.
