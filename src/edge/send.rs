@@ -2,8 +2,9 @@
 //!
 //! Each target has one lane for each stream of derived requests, and a forward target one for the requests as they
 //! came. A lane reads the journal from its cursor, has one request in flight, and moves the cursor when the request is
-//! done. Derived requests that wait are sent as one, as far as the target takes so many samples at once. Targets do not
-//! know of each other: a dead one holds up nobody, and costs no memory, since what waits for it waits in the journal.
+//! done. Derived requests that wait are sent as one, as far as the target takes so many samples at once; what is not
+//! taken so goes one by one. Targets do not know of each other: a dead one holds up nobody, and costs no memory, since
+//! what waits for it waits in the journal.
 //!
 //! A derived request ends in one of two ways: taken, or given up with its samples counted by reason. Reasons:
 //! `queue_full` (the journal is at its limit), `too_old`, `rejected` (the target judged the sample), `poisoned` (the
