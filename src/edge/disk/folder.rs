@@ -204,8 +204,9 @@ impl File for RealFile {
         let size = self.size()?;
         self.file.sync_data()?;
         if let Some((start, length)) = self.stale(size) {
-            // Else each write takes pages that nobody used for long, until memory is full: with a virtual machine's that
-            // costs five times what it costs to use the same ones again. It is advice: errors change nothing.
+            // Else each write takes pages that nobody used for long, until memory is full: where that is a virtual
+            // machine's, its host has to find them first, and copying to them took a fifth of all time. It is advice:
+            // errors change nothing.
             let _ = fadvise(&self.file, start, Some(length), Advice::DontNeed);
         }
         Ok(())

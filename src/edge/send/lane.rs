@@ -58,6 +58,7 @@ impl Lane {
                 self.feed.place.skip();
                 continue;
             };
+            let request = Arc::new(request);
             if record.head.sequence >= alone_below
                 && let Some(all) = self.with_those_behind(&request)
             {
@@ -71,13 +72,13 @@ impl Lane {
                 }
                 alone_below = self.feed.behind_hand();
                 let others = delivery.samples_left() - request.samples;
-                *delivery = Delivery::new(Arc::new(request.clone()));
+                *delivery = Delivery::new(Arc::clone(&request));
                 if let Some(reason) = self.feed.give_back() {
                     self.target.dropped(others, reason);
                 }
                 pause(&mut self.target.backoff(), outcome).await;
             }
-            let delivery = hand.insert(Delivery::new(Arc::new(request)));
+            let delivery = hand.get_or_insert_with(|| Delivery::new(request));
             self.deliver(delivery, last.as_deref()).await;
             last = delivery.taken_whole().or(last);
             *hand = None;
