@@ -39,6 +39,7 @@ use prefetch::{Ahead, prefetch};
 use replicas::Replicas;
 use signal::{Effect, News, Signal};
 use sink::Sink;
+use snapshot::Saving;
 use table::{Known, Reader, Table};
 use transform::{Skip, Transform, admit};
 
@@ -84,6 +85,8 @@ pub struct Engine {
     scratch: Scratch,
     /// For labels of series that no request at hand has.
     reader: Reader,
+    /// While it is being saved.
+    saving: Option<Box<Saving>>,
 }
 
 impl Engine {
@@ -97,6 +100,7 @@ impl Engine {
             flagged: 0,
             scratch: Scratch::default(),
             reader: Reader::default(),
+            saving: None,
             shard,
             named: named(&plan),
             plan,
@@ -139,6 +143,7 @@ impl Engine {
         let idle_since = arrival.saturating_sub(limits.idle_eviction_ms);
         let mut budget = self.table.slot_count() / 64 + 16;
         while let Some(slot) = self.table.next_idle(quiet_since, &mut budget) {
+            self.save_before_change(slot);
             let found = self.table.get_with_labels(slot, &mut self.reader);
             let (known, origin) = found.expect("an idle slot is taken");
             let end = known.newest().unwrap_or(i64::MIN);
@@ -163,6 +168,8 @@ impl Engine {
     /// Takes a new plan. Signals of monitors that are the same live on; the others end.
     pub fn replace_plan(&mut self, plan: Arc<Plan>, sink: &mut impl Sink) -> Counts {
         let mut counts = Counts::default();
+        // Every series would have to be saved before.
+        self.saving = None;
         let moved: Vec<Option<u32>> = self
             .plan
             .monitors
@@ -247,6 +254,7 @@ impl Engine {
                 None => return,
             },
         };
+        self.save_before_change(slot);
         let entry = loop {
             let entry = self.table.get(slot).expect("a slot that was found is taken");
             if entry.known.generation == self.generation && !entry.known.is_told(series.kind) {
@@ -334,7 +342,18 @@ impl Engine {
         let origin = way.origin(series.labels);
         let signals = selected.map(|(index, monitor)| draw(index, monitor, origin, kind)).collect();
         let known = Known::new(arrival, self.generation, series.kind, signals);
-        Ok(self.table.insert(series.hash, (series.labels, way), known))
+        let slot = self.table.insert(series.hash, (series.labels, way), known);
+        if let Some(saving) = &mut self.saving {
+            saving.pass(slot);
+        }
+        Ok(slot)
+    }
+
+    #[inline(always)]
+    fn save_before_change(&mut self, slot: u32) {
+        if let Some(saving) = &mut self.saving {
+            saving.save_before_change(slot, &self.table);
+        }
     }
 
     /// Brings the signals of a known series up to the present selection and types.

@@ -22,7 +22,7 @@ mod syncing;
 mod waiting;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -279,6 +279,20 @@ impl Journal {
                 None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
+    }
+
+    /// The next record for `reader`, if there is one by then; where `wait` is zero, now.
+    pub fn read_within(&self, reader: usize, wait: Duration) -> Option<Arc<Record>> {
+        let mut state = self.lock();
+        let visible = state.visible;
+        let record = state.waiting.next(reader, visible);
+        if record.is_some() || wait.is_zero() {
+            return record;
+        }
+        let waited = self.changed.wait_timeout(state, wait);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let visible = state.visible;
+        state.waiting.next(reader, visible)
     }
 
     /// Says that `reader` has finished with the record `sequence` and all before it. What it has not read yet

@@ -102,6 +102,11 @@ impl Judge {
         &self.engine
     }
 
+    /// The same, to save it while it goes on.
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
     /// Whether it judges by `rules`, and is one of as many as they say.
     pub fn is_under(&self, rules: &Rules) -> bool {
         self.shard.count == rules.shards()

@@ -1,25 +1,23 @@
 //! Shards: one plain thread each, the only owner of its series.
 //!
 //! A thread follows the journal, has its judge take each record, and puts what is derived into the journal before it
-//! says that it is done. Now and then it saves what it knows. It waits for nobody but the journal.
+//! says that it is done. Now and then it saves what it knows, between records. It waits for nobody but the journal.
+
+mod saver;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::engine::transform::Skip;
 
-use super::clock::unix_ms;
 use super::journal::{Entry, Journal, Record};
 use super::judge::{Judge, Tally};
 use super::recent::Recent;
 use super::send::Targets;
-use super::snapshot::{Snapshots, Unfinished};
 use super::telemetry::{Metrics, count};
-
-/// A last snapshot is left out where one took longer than this: a stop must not take long, and the journal has it
-/// all.
-const LAST_SNAPSHOT_MAX: Duration = Duration::from_secs(2);
+use saver::Saver;
+pub use saver::Saving;
 
 /// What all shards share.
 #[derive(Clone, Debug)]
@@ -32,15 +30,6 @@ pub struct Surroundings {
     pub recent: Recent,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-}
-
-/// Where and how often shards save what they know.
-#[derive(Clone, Debug)]
-pub struct Saving {
-    /// Where.
-    pub snapshots: Arc<Snapshots>,
-    /// How long after the last time.
-    pub interval: Duration,
 }
 
 /// The running threads.
@@ -117,7 +106,7 @@ impl Worker {
         let reader = self.judge.shard().index;
         let journal = Arc::clone(&self.around.journal);
         self.tell(&Tally::default());
-        while let Some(record) = journal.read(reader) {
+        while let Some(record) = self.next(reader) {
             self.take(&record);
             let sequence = record.sequence;
             // What nobody holds any more when the last is done with it is used again.
@@ -129,13 +118,31 @@ impl Worker {
             if !more || saves || much || self.untold.received.len() >= UNTOLD_MAX {
                 self.tell_of_derived();
             }
-            if let Some(saver) = self.saver.as_mut().filter(|_| saves) {
-                saver.save(&self.judge, &self.around);
+            if let Some(saver) = &mut self.saver {
+                if saves {
+                    saver.begin(&mut self.judge, &self.around);
+                }
+                saver.go_on(&mut self.judge);
             }
         }
         if let Some(saver) = self.saver.as_mut() {
             saver.save_at_last(&self.judge, &self.around);
         }
+    }
+
+    /// The next record. What is being saved goes on while there is none.
+    fn next(&mut self, reader: usize) -> Option<Arc<Record>> {
+        let journal = &self.around.journal;
+        while let Some(saver) = self.saver.as_mut().filter(|saver| saver.is_saving()) {
+            if let Some(record) = journal.read_within(reader, saver.pause()) {
+                return Some(record);
+            }
+            match journal.is_closed() {
+                true => saver.give_up(&mut self.judge),
+                false => saver.go_on(&mut self.judge),
+            }
+        }
+        journal.read(reader)
     }
 
     fn take(&mut self, record: &Record) {
@@ -192,105 +199,10 @@ impl Worker {
     }
 }
 
-/// Saves what one judge knows, in its time. The judge stands still while that is written, not while it is made
-/// durable.
-struct Saver {
-    saving: Saving,
-    due: Instant,
-    /// Up to which record it is saved.
-    saved: Option<u64>,
-    asked: u64,
-    took: Duration,
-    /// Makes the last one durable.
-    finishing: Option<JoinHandle<Finished>>,
-}
-
-/// Up to which record a judge is saved, if that went well, and how long it took.
-type Finished = (Option<u64>, Duration);
-
-impl Saver {
-    fn new(saving: Saving, judge: &Judge) -> Self {
-        let shard = judge.shard();
-        // The first time one after the other, so that they do not all stand still at once.
-        let first = saving.interval.mul_f64((shard.index + 1) as f64 / shard.count as f64);
-        let (due, asked) = (Instant::now() + first, saving.snapshots.asked());
-        Self { due, saved: None, asked, took: Duration::ZERO, finishing: None, saving }
-    }
-
-    /// Whether it is time to save: it was asked for, or the last time was long ago.
-    fn is_due(&mut self) -> bool {
-        if self.finishing.as_ref().is_some_and(|finishing| !finishing.is_finished()) {
-            return false;
-        }
-        self.wait();
-        let asked = self.saving.snapshots.asked();
-        let is_asked = std::mem::replace(&mut self.asked, asked) != asked;
-        is_asked || Instant::now() >= self.due
-    }
-
-    fn save_at_last(&mut self, judge: &Judge, around: &Surroundings) {
-        self.wait();
-        if self.took < LAST_SNAPSHOT_MAX && self.saved != Some(judge.next()) {
-            self.save(judge, around);
-            self.wait();
-        }
-    }
-
-    /// Waits until the last one is durable.
-    fn wait(&mut self) {
-        if let Some(finishing) = self.finishing.take() {
-            let (saved, took) = finishing.join().expect("files do not panic");
-            self.saved = saved.or(self.saved);
-            self.took = took;
-        }
-    }
-
-    fn save(&mut self, judge: &Judge, around: &Surroundings) {
-        let begin = Instant::now();
-        self.due = begin + self.saving.interval;
-        let shard = judge.shard().index;
-        let written = self.saving.snapshots.write(judge).and_then(|unfinished| {
-            let (snapshots, around) = (Arc::clone(&self.saving.snapshots), around.clone());
-            let finish = move || (finish(&snapshots, unfinished, &around), begin.elapsed());
-            std::thread::Builder::new().name(format!("snapshot-{shard}")).spawn(finish)
-        });
-        match written {
-            Ok(finishing) => self.finishing = Some(finishing),
-            Err(error) => {
-                self.took = begin.elapsed();
-                not_saved(shard, &error, around);
-            }
-        }
-    }
-}
-
-/// Makes a snapshot durable, and tells up to which record the judge is saved then.
-fn finish(snapshots: &Snapshots, unfinished: Unfinished, around: &Surroundings) -> Option<u64> {
-    let (shard, next) = (unfinished.shard(), unfinished.next());
-    // What was derived of the records that a start will not take again has to be there then.
-    let saved = around.journal.sync().map_err(|error| error.to_string());
-    let complete = || (!around.journal.is_incomplete()).then_some(());
-    let saved = saved.and_then(|()| complete().ok_or_else(|| "the journal is incomplete".to_owned()));
-    match saved.and_then(|()| snapshots.finish(unfinished).map_err(|error| error.to_string())) {
-        Ok(()) => {
-            around.metrics.snapshot_last_success_timestamp.set(unix_ms() / 1000);
-            Some(next)
-        }
-        Err(error) => {
-            not_saved(shard, &error, around);
-            None
-        }
-    }
-}
-
-fn not_saved(shard: usize, error: &dyn std::fmt::Display, around: &Surroundings) {
-    count(&around.metrics.journal_errors, "operation", "snapshot", 1);
-    tracing::warn!(shard, %error, "a snapshot could not be saved");
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+    use std::time::Duration;
 
     use super::*;
     use crate::edge::disk::failing::{FailingDisk, Fault};

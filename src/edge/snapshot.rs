@@ -107,6 +107,27 @@ impl Unfinished {
         self.name.next
     }
 
+    /// Appends a block of its engine.
+    ///
+    /// # Errors
+    /// As the system tells.
+    pub fn append(&self, block: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(block.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let mut framed = Vec::with_capacity(8 + block.len());
+        framed.extend_from_slice(&length.to_le_bytes());
+        framed.extend_from_slice(&crc32c::crc32c(block).to_le_bytes());
+        framed.extend_from_slice(block);
+        self.file.append(&framed)
+    }
+
+    /// Makes durable what was appended so far, so that less is left for the end.
+    ///
+    /// # Errors
+    /// As the system tells.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
     /// Makes it durable, under its own name, and tells its bytes.
     fn finish(&mut self) -> io::Result<u64> {
         self.file.sync()?;
@@ -158,12 +179,31 @@ impl Snapshots {
     /// # Errors
     /// As the system tells; what was saved before stays.
     pub fn write(&self, judge: &Judge) -> io::Result<Unfinished> {
+        let unfinished = self.begin(judge)?;
+        let mut outcome = Ok(());
+        judge.engine().save(&mut |block| {
+            if outcome.is_ok() {
+                outcome = unfinished.append(block);
+            }
+        });
+        outcome.map(|()| unfinished)
+    }
+
+    /// Writes the begin of a snapshot of what a judge knows now, whose blocks are to be appended.
+    ///
+    /// # Errors
+    /// As the system tells.
+    pub fn begin(&self, judge: &Judge) -> io::Result<Unfinished> {
         let Shard { index: shard, count } = judge.shard();
         let division = Division { since: judge.since(), count };
         let name = Name { division, shard, next: judge.next() };
         let file = self.disk.create(&name.temporary())?;
         let unfinished = Unfinished { disk: Arc::clone(&self.disk), file, name, finished: false };
-        write_blocks(&*unfinished.file, name, judge)?;
+        let head = Head { name, samples_per_request: judge.samples_per_request() };
+        let head = postcard::to_stdvec(&head).expect("numbers can be written");
+        unfinished.file.append(MAGIC)?;
+        unfinished.file.append(&[VERSION])?;
+        unfinished.append(&head)?;
         Ok(unfinished)
     }
 
@@ -377,28 +417,6 @@ fn parse(file: &dyn File) -> Result<(Head, Engine), Damaged> {
         true => Ok((head, engine)),
         false => Err(Damaged::Head),
     }
-}
-
-fn write_blocks(file: &dyn File, name: Name, judge: &Judge) -> io::Result<()> {
-    let head = Head { name, samples_per_request: judge.samples_per_request() };
-    let head = postcard::to_stdvec(&head).expect("numbers can be written");
-    let mut outcome = file.append(MAGIC).and_then(|()| file.append(&[VERSION]));
-    outcome = outcome.and_then(|()| append_block(file, &head));
-    judge.engine().save(&mut |block| {
-        if outcome.is_ok() {
-            outcome = append_block(file, block);
-        }
-    });
-    outcome
-}
-
-fn append_block(file: &dyn File, block: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(block.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-    let mut framed = Vec::with_capacity(8 + block.len());
-    framed.extend_from_slice(&length.to_le_bytes());
-    framed.extend_from_slice(&crc32c::crc32c(block).to_le_bytes());
-    framed.extend_from_slice(block);
-    file.append(&framed)
 }
 
 fn read_exact(file: &dyn File, offset: u64, into: &mut [u8]) -> io::Result<()> {

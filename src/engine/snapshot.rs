@@ -2,25 +2,29 @@
 //!
 //! A block is one byte that says what it holds, and items of that kind to its end, in the encoding of postcard
 //! (<https://postcard.jamesmunns.com>). First stands the head: format, shard, plan, and what is not a list. Then come
-//! families, ignored series, free slots, and series with their slots, each in as many blocks as they need; last the
-//! end, which counts them all. There is no checksum: that is for whoever keeps the blocks. What is damaged all the same
+//! families, ignored series, free slots, and series with their slots in any order, each in as many blocks as they need;
+//! last the end, which counts them all. There is no checksum: that is for whoever keeps the blocks. What is damaged all the same
 //! is an error, never a panic, and takes memory by what was brought, not by what it declares.
 //!
 //! Everything that decides what an engine will say is in it, down to the bits of each float, the order of free slots
 //! and the reason for which a series is passed over. Only what follows from the rest is left out.
 
 mod restored;
+mod saving;
+
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::table::Pace;
+use super::table::{Pace, Reader, Table};
 use super::{Engine, Shard};
 use restored::{Place, Restored};
+pub(super) use saving::Saving;
 
 /// The format that is written, and the only one that is read.
 pub const FORMAT: u16 = 3;
 
-/// A block ends with the first item that brings it to so many bytes.
+/// Bytes of a block, where nobody asks for others.
 const BLOCK_BYTES: usize = 512 * 1024;
 
 /// Why blocks make no engine.
@@ -105,26 +109,38 @@ impl Engine {
     /// Equal engines give equal bytes. For a series with 300 bytes of labels and one monitor with the methods of
     /// `fast`, 0.5 KiB in about a microsecond after a first sample, some 1.5 KiB after a week.
     pub fn save(&self, put: &mut dyn FnMut(&[u8])) {
-        let mut blocks = Blocks { put, bytes: Vec::with_capacity(BLOCK_BYTES), counts: Counts::default() };
-        let pace = self.table.pace();
-        let head = Head {
-            format: FORMAT,
-            shard: self.shard,
-            plan: &*self.plan,
-            generation: self.generation,
-            pace,
-            replicas: &self.replicas,
-        };
-        blocks.item(Kind::Head, &head);
-        self.families.iter().for_each(|family| blocks.item(Kind::Family, &family));
-        self.table.ignored().iter().for_each(|hash| blocks.item(Kind::Ignored, hash));
-        self.table.free().iter().for_each(|slot| blocks.item(Kind::Free, slot));
-        self.table.each(|slot, labels, known| {
-            blocks.item(Kind::Series, &(slot, Text(labels.as_bytes()), known));
-        });
-        let counts = blocks.counts;
-        blocks.item(Kind::End, &counts);
-        blocks.flush();
+        let mut saving = Saving::of(self, BLOCK_BYTES);
+        while let Some(block) = saving.next(&self.table) {
+            put(&block);
+        }
+    }
+
+    /// Begins to save what the engine knows now, while it goes on: [`Self::next_saved`] hands out what [`Self::save`]
+    /// would, in blocks of `block_bytes`, though series that change meanwhile may stand before their turn. What was
+    /// begun before is given up. Takes the time of what is no series, and a bit for each slot; then, until all is
+    /// fetched, the time to save a series when it changes first, and memory for blocks that wait.
+    pub fn begin_save(&mut self, block_bytes: usize) {
+        self.saving = Some(Box::new(Saving::of(self, block_bytes)));
+    }
+
+    /// The next block of what is being saved; `None` once there is none. Then, nothing is.
+    pub fn next_saved(&mut self) -> Option<Vec<u8>> {
+        let block = self.saving.as_mut()?.next(&self.table);
+        if block.is_none() {
+            self.saving = None;
+        }
+        block
+    }
+
+    /// Bytes of blocks that wait to be fetched; `None` where nothing is being saved: to take another plan gives up what
+    /// was begun.
+    pub fn saved_bytes(&self) -> Option<usize> {
+        self.saving.as_ref().map(|saving| saving.bytes())
+    }
+
+    /// Saves no more of what was begun.
+    pub fn give_up_save(&mut self) {
+        self.saving = None;
     }
 
     /// Makes an engine of the blocks that another one saved. It will say, sample for sample and byte for byte, what
@@ -163,16 +179,25 @@ impl Serialize for Text<'_> {
 }
 
 /// Blocks that are being written.
-struct Blocks<'a> {
-    put: &'a mut dyn FnMut(&[u8]),
+#[derive(Debug)]
+struct Blocks {
+    full: VecDeque<Vec<u8>>,
+    /// The one that is not full yet.
     bytes: Vec<u8>,
+    /// A block ends with the first item that brings it to so many bytes.
+    most: usize,
     counts: Counts,
 }
 
-impl Blocks<'_> {
+impl Blocks {
+    fn of(most: usize) -> Self {
+        let bytes = Vec::with_capacity(most);
+        Self { full: VecDeque::new(), bytes, most, counts: Counts::default() }
+    }
+
     fn item(&mut self, kind: Kind, item: &impl Serialize) {
         let of_kind = self.bytes.first() == Some(&(kind as u8));
-        if !of_kind || self.bytes.len() >= BLOCK_BYTES {
+        if !of_kind || self.bytes.len() >= self.most {
             self.flush();
             self.bytes.push(kind as u8);
         }
@@ -180,10 +205,16 @@ impl Blocks<'_> {
         self.counts[kind as usize - 1] += 1;
     }
 
+    /// Writes the series in a slot, if there is one.
+    fn series(&mut self, slot: u32, table: &Table, reader: &mut Reader) {
+        if let Some((labels, known)) = table.known(slot, reader) {
+            self.item(Kind::Series, &(slot, Text(labels.as_bytes()), known));
+        }
+    }
+
     fn flush(&mut self) {
         if !self.bytes.is_empty() {
-            (self.put)(&self.bytes);
-            self.bytes.clear();
+            self.full.push_back(std::mem::replace(&mut self.bytes, Vec::with_capacity(self.most)));
         }
     }
 }

@@ -216,7 +216,9 @@ impl Table {
             self.grow(self.slots.len() + 1);
             (self.slots.len() - 1) as u32
         });
-        self.place(slot, hash, labels, known);
+        let (labels, way) = labels;
+        let entry = Entry { hash: hash.into(), labels: self.labels.keep(labels), way, known };
+        self.place(slot, hash, entry);
         slot
     }
 
@@ -229,8 +231,7 @@ impl Table {
     }
 
     /// Fills an empty slot.
-    fn place(&mut self, slot: u32, hash: SeriesHash, (labels, way): (LabelRun<'_>, Way), known: Known) {
-        let entry = Entry { hash: hash.into(), labels: self.labels.keep(labels), way, known };
+    fn place(&mut self, slot: u32, hash: SeriesHash, entry: Entry) {
         self.slots[slot as usize] = Some(entry);
         let slots = &self.slots;
         self.index.insert_unique(hash.low(), slot, |&slot| hash_at(slots, slot).map_or(0, SeriesHash::low));

@@ -226,6 +226,37 @@ proptest! {
         prop_assert_eq!(saved(&other), saved(&one));
     }
 
+    /// What is saved block by block while an engine goes on is what it knew when that began, and the engine says what
+    /// it would have said. Another plan gives it up.
+    #[test]
+    fn an_engine_is_saved_while_it_goes_on(
+        before in history(), during in history(), pauses in prop::collection::vec(0..3_usize, 40),
+    ) {
+        let mut one = Engine::new(Shard { index: 0, count: 1 }, plan(0));
+        let mut now = live(&mut one, 0, &before, &mut Record::default());
+        let whole = saved(&one);
+        let mut other = Engine::restore(&whole).expect("what was saved is read");
+        let mut blocks = Vec::new();
+        one.begin_save(1);
+        let mut given_up = false;
+        for ((pause, event), fetched) in during.iter().zip(pauses) {
+            now += pause;
+            let (mut heard, mut heard_of_other) = (Record::default(), Record::default());
+            let counts = happen(&mut one, now, event, &mut heard);
+            prop_assert_eq!(happen(&mut other, now, event, &mut heard_of_other), counts);
+            prop_assert_eq!(heard_of_other.0, heard.0);
+            given_up |= matches!(event, Event::Plan(_)) && one.saved_bytes().is_none();
+            blocks.extend((0..fetched).map_while(|_| one.next_saved()));
+        }
+        blocks.extend(std::iter::from_fn(|| one.next_saved()));
+        prop_assert_eq!(one.saved_bytes(), None);
+        match Engine::restore(&blocks) {
+            Ok(restored) => prop_assert_eq!(saved(&restored), whole),
+            Err(error) => prop_assert!(given_up, "{}", error),
+        }
+        prop_assert_eq!(saved(&other), saved(&one));
+    }
+
     /// Engines that took over the series of others say together what those would have said, for every series
     /// that they know.
     #[test]
@@ -329,9 +360,9 @@ fn what_is_no_snapshot_is_refused_with_its_reason() {
     check(|blocks| blocks[5].push(0), "snapshot is damaged in block 6: 1 bytes too many");
     check(|blocks| blocks[0][1] = FORMAT as u8 + 1, "snapshot has format 4, this version reads only 3");
     let twice = |blocks: &mut Vec<Vec<u8>>| blocks.insert(4, blocks[4].clone());
-    check(twice, "snapshot is damaged in block 6: slots are not in order");
+    check(twice, "snapshot is damaged in block 6: a series stands in two slots");
     let free = |blocks: &mut Vec<Vec<u8>>| drop(blocks.remove(3));
-    check(free, "snapshot is damaged in block 4: slots are not in order");
+    check(free, "snapshot has 0 free slots, its end says 2");
     assert_eq!(Engine::restore([[]; 0]).map(|_| ()), Err(RestoreError::NoEnd { blocks: 0 }));
 }
 

@@ -159,6 +159,7 @@ impl Restored {
             flagged: self.flagged,
             scratch: Scratch::default(),
             reader: Reader::default(),
+            saving: None,
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Known, Reader, Table};
+use super::{Entry, Known, Reader, Table};
 use crate::engine::derive::Way;
 use crate::engine::monitor::SeriesLimits;
 use crate::series::{LabelRun, SeriesHash};
@@ -21,8 +21,8 @@ pub(in crate::engine) struct Pace {
 /// Why parts make no table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(in crate::engine) enum Misplaced {
-    /// Not after the slots before it, or farther than there are free ones to fill the gap.
-    #[error("slots are not in order")]
+    /// Taken already, or farther than there are series and free ones to fill the gap.
+    #[error("a slot is taken, or too far from the others")]
     Slot,
     /// Said to be free, and is not, or is named twice.
     #[error("free slots are taken")]
@@ -58,14 +58,14 @@ impl Table {
         (self.admission.tokens, self.admission.refilled) = (pace.tokens, pace.refilled);
     }
 
-    /// Hands slots, ascending, labels and what is known of each series to `put`.
-    pub(in crate::engine) fn each(&self, mut put: impl FnMut(u32, LabelRun<'_>, &Known)) {
-        let mut reader = Reader::default();
-        for (slot, entry) in (0..).zip(&self.slots) {
-            if let Some(entry) = entry {
-                put(slot, self.labels.read(entry.labels, &mut reader), &entry.known);
-            }
-        }
+    /// Labels of the series in a slot, and what is known of it.
+    pub(in crate::engine) fn known<'a>(
+        &'a self,
+        slot: u32,
+        reader: &'a mut Reader,
+    ) -> Option<(LabelRun<'a>, &'a Known)> {
+        let entry = self.slots.get(slot as usize)?.as_ref()?;
+        Some((self.labels.read(entry.labels, reader), &entry.known))
     }
 
     /// Slots that are free, the next one last.
@@ -90,19 +90,21 @@ impl Table {
     }
 }
 
-/// A table that is being put together: first what is ignored and free, then series by ascending slots.
+/// A table that is being put together: first what is ignored and free, then series.
 #[derive(Debug)]
 pub(in crate::engine) struct Rebuild {
     table: Table,
     pace: Pace,
-    /// How many slots were left empty so far.
+    /// How many slots up to the last were left empty so far.
     gaps: usize,
+    /// Series that came before so many others that their slots were too far.
+    early: Vec<(u32, SeriesHash, Entry)>,
 }
 
 impl Rebuild {
     /// Begins with an empty table.
     pub(in crate::engine) fn new(limits: &SeriesLimits, shards: usize, pace: Pace) -> Self {
-        Self { table: Table::new(limits, shards), pace, gaps: 0 }
+        Self { table: Table::new(limits, shards), pace, gaps: 0, early: Vec::new() }
     }
 
     pub(in crate::engine) fn ignore(&mut self, hash: SeriesHash) -> Result<(), Misplaced> {
@@ -122,23 +124,55 @@ impl Rebuild {
         labels: LabelRun<'_>,
         known: Known,
     ) -> Result<(), Misplaced> {
-        let table = &mut self.table;
-        let skipped = (slot as usize).checked_sub(table.slots.len()).ok_or(Misplaced::Slot)?;
-        self.gaps += skipped;
-        if self.gaps > table.free.len() {
-            return Err(Misplaced::Slot);
+        let (hash, way) = (SeriesHash::of(labels), Way::of(labels));
+        let entry = Entry { hash: hash.into(), labels: self.table.labels.keep(labels), way, known };
+        match self.has_room(slot) {
+            true => self.settle(slot, hash, entry),
+            false => {
+                self.early.push((slot, hash, entry));
+                Ok(())
+            }
         }
-        let hash = SeriesHash::of(labels);
+    }
+
+    /// Whether no more slots would be empty then than are free.
+    fn has_room(&self, slot: u32) -> bool {
+        let skipped = (slot as usize).saturating_sub(self.table.slots.len());
+        self.gaps + skipped <= self.table.free.len()
+    }
+
+    fn settle(&mut self, slot: u32, hash: SeriesHash, entry: Entry) -> Result<(), Misplaced> {
+        let table = &mut self.table;
         if table.find(hash).is_some() {
             return Err(Misplaced::Twice);
         }
-        table.grow(slot as usize + 1);
-        table.place(slot, hash, (labels, Way::of(labels)), known);
+        match (slot as usize).checked_sub(table.slots.len()) {
+            Some(skipped) => {
+                self.gaps += skipped;
+                table.grow(slot as usize + 1);
+            }
+            None if table.slots[slot as usize].is_some() => return Err(Misplaced::Slot),
+            None => self.gaps -= 1,
+        }
+        table.place(slot, hash, entry);
+        Ok(())
+    }
+
+    fn settle_early(&mut self) -> Result<(), Misplaced> {
+        let mut early = std::mem::take(&mut self.early);
+        early.sort_unstable_by_key(|(slot, ..)| *slot);
+        for (slot, hash, entry) in early {
+            if !self.has_room(slot) {
+                return Err(Misplaced::Slot);
+            }
+            self.settle(slot, hash, entry)?;
+        }
         Ok(())
     }
 
     /// The table, where everything found its place.
     pub(in crate::engine) fn finish(mut self) -> Result<Table, Misplaced> {
+        self.settle_early()?;
         let table = &mut self.table;
         let count = table.slots.len() + table.free.len() - self.gaps;
         table.grow(count);
@@ -192,11 +226,20 @@ mod tests {
     }
 
     #[test]
+    fn series_may_come_in_any_order() {
+        assert_eq!(rebuilt(&[], &[1, 0], 0), Ok(vec![false; 2]));
+        assert_eq!(rebuilt(&[], &[0, 5, 1, 4, 2, 3], 0), Ok(vec![false; 6]));
+        assert_eq!(rebuilt(&[1], &[4, 3, 0, 2], 0), Ok(vec![false, true, false, false, false]));
+        assert_eq!(rebuilt(&[1, 4], &[3, 2, 0], 0), Ok(vec![false, true, false, false, true]));
+    }
+
+    #[test]
     fn slots_that_cannot_be_are_refused() {
         let check = |free: &[u32], slots: &[u32], sweep_at, why| {
             assert_eq!(rebuilt(free, slots, sweep_at), Err(why), "{free:?} {slots:?}");
         };
-        check(&[], &[1, 0], 0, Misplaced::Slot);
+        check(&[], &[1, 0, 1], 0, Misplaced::Slot);
+        check(&[], &[5, 0, 1], 0, Misplaced::Slot);
         check(&[], &[0, 0], 0, Misplaced::Slot);
         check(&[], &[1], 0, Misplaced::Slot);
         check(&[0, 1], &[u32::MAX], 0, Misplaced::Slot);

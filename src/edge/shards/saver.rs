@@ -1,0 +1,258 @@
+//! When one judge's knowledge is saved, and how: a block between two records, written by a thread of its own.
+//!
+//! What is saved is what the judge knew when it began. So no record waits longer than a block takes, however many
+//! series there are.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::Surroundings;
+use crate::edge::clock::unix_ms;
+use crate::edge::judge::Judge;
+use crate::edge::snapshot::{Snapshots, Unfinished};
+use crate::edge::telemetry::count;
+
+/// A last snapshot is left out where one took longer than this: a stop must not take long, and the journal has it
+/// all.
+const LAST_SNAPSHOT_MAX: Duration = Duration::from_secs(2);
+/// Bytes of a block: some hundreds of series, in about half a millisecond.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Blocks that wait for the disk.
+const WAITING_MAX: usize = 4;
+/// Bytes beyond which the judge waits for the disk: series that change faster than they are written stand in memory.
+const AHEAD_BYTES_MAX: usize = 32 << 20;
+/// How long a judge without records waits for the disk to have room.
+const PAUSE: Duration = Duration::from_millis(1);
+/// So many bytes are made durable together: at the end all would hold up the journal's syncs.
+const SYNC_BYTES: usize = 8 << 20;
+
+/// Where and how often shards save what they know.
+#[derive(Clone, Debug)]
+pub struct Saving {
+    /// Where.
+    pub snapshots: Arc<Snapshots>,
+    /// How long after the last time.
+    pub interval: Duration,
+}
+
+/// See the module.
+pub(super) struct Saver {
+    saving: Saving,
+    due: Instant,
+    /// Up to which record it is saved.
+    saved: Option<u64>,
+    asked: u64,
+    /// How long the judge and the disk were busy with the last one.
+    took: Duration,
+    /// While the judge still has blocks of one.
+    open: Option<Open>,
+    /// Writes the last one, and makes it durable.
+    writing: Option<JoinHandle<Finished>>,
+}
+
+/// Up to which record a judge is saved, if that went well, and how long that took after the last block.
+type Finished = (Option<u64>, Duration);
+
+/// A snapshot whose blocks are being handed over.
+struct Open {
+    parts: SyncSender<Part>,
+    /// One that found no room.
+    block: Option<Vec<u8>>,
+    busy: Duration,
+}
+
+enum Part {
+    Block(Vec<u8>),
+    /// There are no more: without it, a snapshot was given up.
+    End,
+}
+
+impl Saver {
+    pub(super) fn new(saving: Saving, judge: &Judge) -> Self {
+        let shard = judge.shard();
+        // The first time one after the other, so that they are not all busy at once.
+        let first = saving.interval.mul_f64((shard.index + 1) as f64 / shard.count as f64);
+        let (due, asked) = (Instant::now() + first, saving.snapshots.asked());
+        Self { due, saved: None, asked, took: Duration::ZERO, open: None, writing: None, saving }
+    }
+
+    /// Whether it is time to save: it was asked for, or the last time was long ago.
+    pub(super) fn is_due(&mut self) -> bool {
+        let is_busy = self.is_saving() || self.writing.as_ref().is_some_and(|it| !it.is_finished());
+        if is_busy {
+            return false;
+        }
+        self.wait();
+        let asked = self.saving.snapshots.asked();
+        let is_asked = std::mem::replace(&mut self.asked, asked) != asked;
+        is_asked || Instant::now() >= self.due
+    }
+
+    /// Whether [`Self::go_on`] has something to do.
+    pub(super) fn is_saving(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Begins to save what `judge` knows now.
+    pub(super) fn begin(&mut self, judge: &mut Judge, around: &Surroundings) {
+        let begin = Instant::now();
+        self.due = begin + self.saving.interval;
+        let (parts, taken) = sync_channel(WAITING_MAX);
+        match self.start(judge, taken, around) {
+            Ok(writing) => {
+                judge.engine_mut().begin_save(BLOCK_BYTES);
+                self.writing = Some(writing);
+                self.open = Some(Open { parts, block: None, busy: begin.elapsed() });
+            }
+            Err(error) => not_saved(judge.shard().index, &error, around),
+        }
+    }
+
+    /// Starts the thread that writes.
+    fn start(
+        &self,
+        judge: &Judge,
+        parts: Receiver<Part>,
+        around: &Surroundings,
+    ) -> std::io::Result<JoinHandle<Finished>> {
+        let snapshots = Arc::clone(&self.saving.snapshots);
+        let unfinished = snapshots.begin(judge)?;
+        let around = around.clone();
+        let write = move || write(&snapshots, unfinished, &parts, &around);
+        std::thread::Builder::new().name(format!("snapshot-{}", judge.shard().index)).spawn(write)
+    }
+
+    /// How long to wait for a record before the next [`Self::go_on`]: the disk may have no room yet.
+    pub(super) fn pause(&self) -> Duration {
+        let waits = self.open.as_ref().is_some_and(|open| open.block.is_some());
+        if waits { PAUSE } else { Duration::ZERO }
+    }
+
+    /// Hands over a block of what is being saved, and all that were filled by series that changed, as far as the disk
+    /// has room.
+    pub(super) fn go_on(&mut self, judge: &mut Judge) {
+        let begin = Instant::now();
+        while self.hand_over(judge) && judge.engine().saved_bytes().is_some_and(|bytes| bytes > 0) {}
+        let busy = self.open.as_mut().map_or(&mut self.took, |open| &mut open.busy);
+        *busy += begin.elapsed();
+    }
+
+    /// Hands over a block, or that there are no more. Whether there was room for a block.
+    fn hand_over(&mut self, judge: &mut Judge) -> bool {
+        let Some(open) = &mut self.open else { return false };
+        let ahead = judge.engine().saved_bytes();
+        let block = open.block.take().or_else(|| judge.engine_mut().next_saved());
+        match (ahead, block) {
+            (ahead, Some(block)) => {
+                let part = Part::Block(block);
+                let sent = match ahead.is_some_and(|bytes| bytes > AHEAD_BYTES_MAX) {
+                    true => open.parts.send(part).map_err(|lost| TrySendError::Disconnected(lost.0)),
+                    false => open.parts.try_send(part),
+                };
+                match sent {
+                    Ok(()) => return true,
+                    Err(TrySendError::Full(Part::Block(block))) => open.block = Some(block),
+                    // Who writes has told why.
+                    Err(_) => self.give_up(judge),
+                }
+            }
+            (Some(_), None) => {
+                // Who writes ended before only where it has told why.
+                let _ = open.parts.send(Part::End);
+                self.took = open.busy;
+                self.open = None;
+            }
+            // Another plan came in between.
+            (None, None) => {
+                self.due = Instant::now();
+                self.give_up(judge);
+            }
+        }
+        false
+    }
+
+    /// Saves no more of what was begun.
+    pub(super) fn give_up(&mut self, judge: &mut Judge) {
+        judge.engine_mut().give_up_save();
+        self.open = None;
+    }
+
+    /// Saves what `judge` knows when it takes nothing more.
+    pub(super) fn save_at_last(&mut self, judge: &Judge, around: &Surroundings) {
+        self.wait();
+        if self.took >= LAST_SNAPSHOT_MAX || self.saved == Some(judge.next()) {
+            return;
+        }
+        let snapshots = &self.saving.snapshots;
+        match snapshots.write(judge) {
+            Ok(unfinished) => drop(finish(snapshots, unfinished, around)),
+            Err(error) => not_saved(judge.shard().index, &error, around),
+        }
+    }
+
+    /// Waits until the last one is durable.
+    fn wait(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            let (saved, took) = writing.join().expect("files do not panic");
+            self.saved = saved.or(self.saved);
+            self.took += took;
+        }
+    }
+}
+
+/// Writes a snapshot, and makes it durable once it is whole.
+fn write(
+    snapshots: &Snapshots,
+    unfinished: Unfinished,
+    parts: &Receiver<Part>,
+    around: &Surroundings,
+) -> Finished {
+    let mut unsynced = 0;
+    loop {
+        match parts.recv() {
+            Ok(Part::Block(block)) => {
+                unsynced += block.len();
+                let mut written = unfinished.append(&block);
+                if unsynced >= SYNC_BYTES {
+                    unsynced = 0;
+                    written = written.and_then(|()| unfinished.sync());
+                }
+                if let Err(error) = written {
+                    not_saved(unfinished.shard(), &error, around);
+                    return (None, Duration::ZERO);
+                }
+            }
+            Ok(Part::End) => {
+                let begin = Instant::now();
+                return (finish(snapshots, unfinished, around), begin.elapsed());
+            }
+            Err(_) => return (None, Duration::ZERO),
+        }
+    }
+}
+
+/// Makes a snapshot durable, and tells up to which record the judge is saved then.
+fn finish(snapshots: &Snapshots, unfinished: Unfinished, around: &Surroundings) -> Option<u64> {
+    let (shard, next) = (unfinished.shard(), unfinished.next());
+    // What was derived of the records that a start will not take again has to be there then.
+    let saved = around.journal.sync().map_err(|error| error.to_string());
+    let complete = || (!around.journal.is_incomplete()).then_some(());
+    let saved = saved.and_then(|()| complete().ok_or_else(|| "the journal is incomplete".to_owned()));
+    match saved.and_then(|()| snapshots.finish(unfinished).map_err(|error| error.to_string())) {
+        Ok(()) => {
+            around.metrics.snapshot_last_success_timestamp.set(unix_ms() / 1000);
+            Some(next)
+        }
+        Err(error) => {
+            not_saved(shard, &error, around);
+            None
+        }
+    }
+}
+
+fn not_saved(shard: usize, error: &dyn std::fmt::Display, around: &Surroundings) {
+    count(&around.metrics.journal_errors, "operation", "snapshot", 1);
+    tracing::warn!(shard, %error, "a snapshot could not be saved");
+}
