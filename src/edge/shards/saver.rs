@@ -256,3 +256,112 @@ fn not_saved(shard: usize, error: &dyn std::fmt::Display, around: &Surroundings)
     count(&around.metrics.journal_errors, "operation", "snapshot", 1);
     tracing::warn!(shard, %error, "a snapshot could not be saved");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::disk::failing::{FailingDisk, Fault};
+    use crate::edge::journal::{Entry, Journal, Record};
+    use crate::edge::judge::Nobody;
+    use crate::edge::recent::Recent;
+    use crate::edge::recovery::tests::{request, rules};
+    use crate::edge::send::{Specs, Targets};
+    use crate::edge::telemetry::Metrics;
+    use crate::wire::{decode, snappy};
+
+    const YAML: &str = "monitors: [{name: one, select: load}]";
+
+    /// Has a judge take the record `sequence`: a request, or other rules.
+    fn take(judge: &mut Judge, sequence: u64, rules: Option<&str>) {
+        let request = request(sequence as i64);
+        let raw = snappy::decompress(&request.body, 1 << 20).expect("it is compressed");
+        let decoded = decode::decode(request.protocol, raw, &decode::Limits::default(), i64::MAX);
+        let entry = match rules {
+            Some(yaml) => Entry::Rules(Arc::new(self::rules(yaml, 1))),
+            None => Entry::Request { batch: decoded.expect("it is good").batch },
+        };
+        let arrival = sequence as i64 * 60_000;
+        judge.take(&Record { sequence, arrival, received: Instant::now(), entry }, &mut Nobody, |_, _| {});
+    }
+
+    fn whole(judge: &Judge) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        judge.engine().save(&mut |block| bytes.extend_from_slice(block));
+        bytes
+    }
+
+    /// A judge that has taken five requests, and who saves it on `disk`, asked or not for an hour.
+    fn saver(disk: &FailingDisk) -> (Judge, Saver, Surroundings) {
+        let metrics = Arc::new(Metrics::new());
+        let mut judge = Judge::new(0, &rules(YAML, 1), 0);
+        (0..5).for_each(|sequence| take(&mut judge, sequence, None));
+        let snapshots = Snapshots::on(Arc::new(disk.clone()), Arc::clone(&metrics));
+        let saving = Saving {
+            snapshots: Arc::new(snapshots.expect("the disk is well")),
+            interval: Duration::from_secs(3600),
+        };
+        let journal = Journal::in_memory(1 << 20, 0, Arc::clone(&metrics));
+        let targets = Targets::start(Specs::default(), Arc::clone(&journal), Arc::clone(&metrics));
+        let around = Surroundings { journal, targets: Arc::new(targets), recent: Recent::new(1), metrics };
+        (judge, Saver::new(saving, &Judge::new(0, &rules(YAML, 1), 0)), around)
+    }
+
+    fn errors(around: &Surroundings) -> u64 {
+        around.metrics.journal_errors.get_or_create(&vec![("operation", "snapshot".to_owned())]).get()
+    }
+
+    fn go_on_to_the_end(saver: &mut Saver, judge: &mut Judge) {
+        while saver.is_saving() {
+            saver.go_on(judge);
+            std::thread::sleep(saver.pause());
+        }
+        saver.wait();
+    }
+
+    #[tokio::test]
+    async fn what_is_saved_is_what_was_known_at_the_begin() {
+        let (mut judge, mut saver, around) = saver(&FailingDisk::default());
+        let before = whole(&judge);
+        saver.begin(&mut judge, &around);
+        assert!(saver.is_saving() && !saver.is_due());
+        take(&mut judge, 5, None);
+        go_on_to_the_end(&mut saver, &mut judge);
+        assert_ne!(whole(&judge), before);
+        let saved = saver.saving.snapshots.load_at(0, 1, 5).expect("it was saved");
+        assert_eq!((whole(&saved), saver.saved, saver.is_due()), (before, Some(5), false));
+        saver.save_at_last(&judge, &around);
+        let saved = saver.saving.snapshots.load_at(0, 1, 6).expect("it was saved");
+        assert_eq!(whole(&saved), whole(&judge));
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_other_rules_interrupt_is_begun_anew() {
+        let disk = FailingDisk::default();
+        let (mut judge, mut saver, around) = saver(&disk);
+        saver.begin(&mut judge, &around);
+        take(&mut judge, 5, Some("monitors: [{name: other, select: load}]"));
+        go_on_to_the_end(&mut saver, &mut judge);
+        assert_eq!((saver.saved, errors(&around)), (None, 0));
+        assert!(saver.is_due());
+        saver.begin(&mut judge, &around);
+        go_on_to_the_end(&mut saver, &mut judge);
+        assert_eq!(saver.saved, Some(6));
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_takes_nothing_is_told_of_and_tried_again_in_time() {
+        let disk = FailingDisk::default();
+        let (mut judge, mut saver, around) = saver(&disk);
+        saver.begin(&mut judge, &around);
+        disk.set(Some(Fault::Write(std::io::ErrorKind::StorageFull)));
+        go_on_to_the_end(&mut saver, &mut judge);
+        assert_eq!((saver.saved, errors(&around)), (None, 1));
+        assert_eq!((judge.engine().saved_bytes(), saver.is_due()), (None, false));
+        disk.set(None);
+        saver.saving.snapshots.ask();
+        assert!(saver.is_due());
+        saver.begin(&mut judge, &around);
+        go_on_to_the_end(&mut saver, &mut judge);
+        assert_eq!(saver.saved, Some(5));
+    }
+}
