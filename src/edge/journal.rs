@@ -345,6 +345,11 @@ impl Journal {
         self.lock().waiting.bytes()
     }
 
+    /// Bytes that it may have.
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     /// Whether a small request would be taken now.
     pub fn has_room(&self) -> bool {
         self.refusal().is_none()

@@ -112,7 +112,7 @@ impl Worker {
             // What nobody holds any more when the last is done with it is used again.
             drop(record);
             let more = journal.done(reader, sequence);
-            let saves = self.saver.as_mut().is_some_and(Saver::is_due);
+            let saves = self.saver.as_mut().is_some_and(|saver| saver.is_due(&journal));
             // What is told together is sent together.
             let much = self.untold.samples >= self.judge.samples_per_request();
             if !more || saves || much || self.untold.received.len() >= UNTOLD_MAX {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Surroundings;
 use crate::edge::clock::unix_ms;
+use crate::edge::journal::Journal;
 use crate::edge::judge::Judge;
 use crate::edge::snapshot::{Snapshots, Unfinished};
 use crate::edge::telemetry::count;
@@ -25,6 +26,9 @@ const WAITING_MAX: usize = 4;
 const AHEAD_BYTES_MAX: usize = 32 << 20;
 /// How long a judge without records waits for the disk to have room.
 const PAUSE: Duration = Duration::from_millis(1);
+/// One is saved when such a part of the journal came since the last: two are kept, and it is not to be full before it
+/// may let go what came before the older one.
+const SHARE: u64 = 3;
 /// So many bytes are made durable together: at the end all would hold up the journal's syncs.
 const SYNC_BYTES: usize = 8 << 20;
 
@@ -41,6 +45,8 @@ pub struct Saving {
 pub(super) struct Saver {
     saving: Saving,
     due: Instant,
+    /// The record that the judge would have taken next when the last one was begun.
+    since: u64,
     /// Up to which record it is saved.
     saved: Option<u64>,
     asked: u64,
@@ -75,11 +81,12 @@ impl Saver {
         // The first time one after the other, so that they are not all busy at once.
         let first = saving.interval.mul_f64((shard.index + 1) as f64 / shard.count as f64);
         let (due, asked) = (Instant::now() + first, saving.snapshots.asked());
-        Self { due, saved: None, asked, took: Duration::ZERO, open: None, writing: None, saving }
+        let since = judge.next();
+        Self { due, since, saved: None, asked, took: Duration::ZERO, open: None, writing: None, saving }
     }
 
-    /// Whether it is time to save: it was asked for, or the last time was long ago.
-    pub(super) fn is_due(&mut self) -> bool {
+    /// Whether it is time to save: it was asked for, the last time was long ago, or much came since.
+    pub(super) fn is_due(&mut self, journal: &Journal) -> bool {
         let is_busy = self.is_saving() || self.writing.as_ref().is_some_and(|it| !it.is_finished());
         if is_busy {
             return false;
@@ -87,7 +94,9 @@ impl Saver {
         self.wait();
         let asked = self.saving.snapshots.asked();
         let is_asked = std::mem::replace(&mut self.asked, asked) != asked;
-        is_asked || Instant::now() >= self.due
+        is_asked
+            || Instant::now() >= self.due
+            || journal.bytes_since(self.since) >= journal.max_bytes() / SHARE
     }
 
     /// Whether [`Self::go_on`] has something to do.
@@ -98,7 +107,7 @@ impl Saver {
     /// Begins to save what `judge` knows now.
     pub(super) fn begin(&mut self, judge: &mut Judge, around: &Surroundings) {
         let begin = Instant::now();
-        self.due = begin + self.saving.interval;
+        (self.due, self.since) = (begin + self.saving.interval, judge.next());
         let (parts, taken) = sync_channel(WAITING_MAX);
         match self.start(judge, taken, around) {
             Ok(writing) => {
@@ -261,7 +270,7 @@ fn not_saved(shard: usize, error: &dyn std::fmt::Display, around: &Surroundings)
 mod tests {
     use super::*;
     use crate::edge::disk::failing::{FailingDisk, Fault};
-    use crate::edge::journal::{Entry, Journal, Record};
+    use crate::edge::journal::{Entry, Record};
     use crate::edge::judge::Nobody;
     use crate::edge::recent::Recent;
     use crate::edge::recovery::tests::{request, rules};
@@ -323,12 +332,12 @@ mod tests {
         let (mut judge, mut saver, around) = saver(&FailingDisk::default());
         let before = whole(&judge);
         saver.begin(&mut judge, &around);
-        assert!(saver.is_saving() && !saver.is_due());
+        assert!(saver.is_saving() && !saver.is_due(&around.journal));
         take(&mut judge, 5, None);
         go_on_to_the_end(&mut saver, &mut judge);
         assert_ne!(whole(&judge), before);
         let saved = saver.saving.snapshots.load_at(0, 1, 5).expect("it was saved");
-        assert_eq!((whole(&saved), saver.saved, saver.is_due()), (before, Some(5), false));
+        assert_eq!((whole(&saved), saver.saved, saver.is_due(&around.journal)), (before, Some(5), false));
         saver.save_at_last(&judge, &around);
         let saved = saver.saving.snapshots.load_at(0, 1, 6).expect("it was saved");
         assert_eq!(whole(&saved), whole(&judge));
@@ -342,7 +351,7 @@ mod tests {
         take(&mut judge, 5, Some("monitors: [{name: other, select: load}]"));
         go_on_to_the_end(&mut saver, &mut judge);
         assert_eq!((saver.saved, errors(&around)), (None, 0));
-        assert!(saver.is_due());
+        assert!(saver.is_due(&around.journal));
         saver.begin(&mut judge, &around);
         go_on_to_the_end(&mut saver, &mut judge);
         assert_eq!(saver.saved, Some(6));
@@ -356,10 +365,10 @@ mod tests {
         disk.set(Some(Fault::Write(std::io::ErrorKind::StorageFull)));
         go_on_to_the_end(&mut saver, &mut judge);
         assert_eq!((saver.saved, errors(&around)), (None, 1));
-        assert_eq!((judge.engine().saved_bytes(), saver.is_due()), (None, false));
+        assert_eq!((judge.engine().saved_bytes(), saver.is_due(&around.journal)), (None, false));
         disk.set(None);
         saver.saving.snapshots.ask();
-        assert!(saver.is_due());
+        assert!(saver.is_due(&around.journal));
         saver.begin(&mut judge, &around);
         go_on_to_the_end(&mut saver, &mut judge);
         assert_eq!(saver.saved, Some(5));
