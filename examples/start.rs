@@ -1,9 +1,9 @@
-//! How long a start takes with so many series in a snapshot, and how long saving them holds up a shard.
+//! How long a start takes with so many series in a snapshot, and how long a shard is busy with saving them.
 //!
 //! `cargo run --release --example start -- [--series 1000000] [--samples 3] [--step 15] [--folder DIR] [--json]`
 //!
 //! Makes engines with that many series, `profile: fast`, each with so many samples, `step` seconds apart; saves them
-//! as a server does, and recovers them in a process of its own, so that its memory is what a start takes. 168 samples
+//! as a server does at its end, and recovers them in a process of its own, so that its memory is what a start takes. 168 samples
 //! an hour apart fill every hour of the weekly baseline, which is the most that a series can hold. The files were just
 //! written, so most likely they are read from the system's cache. Beside the time on the wall stands the CPU time of
 //! all threads, since machines are shared. `DIR` has to be on a real disk; the default is `target`.
@@ -84,12 +84,12 @@ fn save(options: &Options, folder: &Path) -> anyhow::Result<Value> {
     }
     let resident = resident_bytes()? - resident;
     let cpu = cpu_seconds();
-    let mut stood_still = Duration::ZERO;
+    let mut took = Duration::ZERO;
     let mut durable = Duration::ZERO;
     for judge in &judges {
         let begin = Instant::now();
         let unfinished = snapshots.write(judge)?;
-        stood_still += begin.elapsed();
+        took += begin.elapsed();
         snapshots.finish(unfinished)?;
         durable += begin.elapsed();
     }
@@ -103,7 +103,7 @@ fn save(options: &Options, folder: &Path) -> anyhow::Result<Value> {
         "snapshot_bytes": metrics.snapshot_bytes.get(),
         "seconds": durable.as_secs_f64(),
         "cpu_seconds": cpu_seconds() - cpu,
-        "shard_stands_still_seconds_per_100k_series": stood_still.as_secs_f64() * 1e5 / series as f64,
+        "save_seconds_per_100k_series": took.as_secs_f64() * 1e5 / series as f64,
     }))
 }
 

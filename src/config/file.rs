@@ -68,7 +68,7 @@ keys! {
     "journal.max_bytes" "2GiB" "Bytes of the journal. When all of it, or all that the disk has room for, still waits for someone, `when_full` of that target decides; where an engine lags, requests are answered 503. At least 64MiB and twice `limits.decoded_bytes`.";
     "journal.max_age" "24h" "How long the journal keeps what a target has not taken. Then it is dropped and counted where `when_full` of that target is `drop_oldest`; where it is `hold_back`, it is kept as long as there is room. At least 1m.";
     "journal.sync" "batch" "What an acknowledgement outlasts. `batch`: a loss of power, many requests share one sync. `interval`: a crash of the process; a loss of power costs a second at most. `never`: a crash of the process; the rest is up to the system.";
-    "journal.snapshot_interval" "5m" "How often what was learned is saved; what came after is judged again at the next start. At least 100ms.";
+    "journal.snapshot_interval" "5m" "How often what was learned is saved, sooner where a third of `journal.max_bytes` came since; what came after is judged again at the next start. At least 100ms.";
 
     "limits.series_max" "100000" "Monitored series at most. At least 1; further ones are counted and not judged.";
     "limits.new_series_per_second" "1000" "Monitored series admitted per second, a minute's worth at once. At least 1; a flood waits its turn.";
