@@ -18,7 +18,7 @@ use super::{Engine, Shard};
 use restored::{Place, Restored};
 
 /// The format that is written, and the only one that is read.
-pub const FORMAT: u16 = 3;
+pub const FORMAT: u16 = 4;
 
 /// A block ends with the first item that brings it to so many bytes.
 const BLOCK_BYTES: usize = 512 * 1024;
