@@ -22,7 +22,7 @@ use restored::{Place, Restored};
 pub(super) use saving::Saving;
 
 /// The format that is written, and the only one that is read.
-pub const FORMAT: u16 = 3;
+pub const FORMAT: u16 = 4;
 
 /// Bytes of a block, where nobody asks for others.
 const BLOCK_BYTES: usize = 512 * 1024;
