@@ -8,10 +8,11 @@
 //! counts: normal is then one percent around the value, and any departure from a constant zero, which has no
 //! percent, is at the edge.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::baseline::HourOfWeek;
+use super::baseline::{self, HourOfWeek, Hours};
 use super::decide::Votes;
+use super::detect::moments::Moments;
 use super::detect::short_memory::ShortMemory;
 use super::detect::summary::{MIN_OBSERVATIONS, Summary};
 use super::detect::zscore::ZScore;
@@ -24,11 +25,12 @@ use crate::series::Sample;
 const CONSTANT_WIDTH: f64 = 0.01;
 
 /// Detector state of one signal.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Bank {
-    zscore: Option<ZScore>,
+    /// Everything learned, for the z-score and the baseline, where one of them is asked.
+    all: Option<Moments>,
     window: Option<ShortMemory>,
-    baseline: Option<Box<HourOfWeek>>,
+    baseline: Option<Box<Hours>>,
 }
 
 impl Bank {
@@ -36,15 +38,15 @@ impl Bank {
     pub fn new(monitor: &Monitor) -> Self {
         let [zscore, window, baseline] = rooms(monitor);
         Self {
-            zscore: zscore.then(ZScore::default),
+            all: (zscore || baseline).then(Moments::default),
             window: window.then(ShortMemory::default),
-            baseline: baseline.then(Box::default),
+            baseline: baseline.then(|| Box::new(Hours::new(!zscore))),
         }
     }
 
     /// Whether there is room for the methods of `monitor` and for no others.
     pub fn is_for(&self, monitor: &Monitor) -> bool {
-        [self.zscore.is_some(), self.window.is_some(), self.baseline.is_some()] == rooms(monitor)
+        [self.zscore().is_some(), self.window.is_some(), self.baseline.is_some()] == rooms(monitor)
     }
 
     /// Asks every method of `monitor`.
@@ -59,16 +61,23 @@ impl Bank {
     #[inline(always)]
     pub(super) fn ask(&self, sample: Sample, (monitor, named): (&Monitor, Named), votes: &mut Votes) {
         let window = self.window.as_ref().filter(|_| named.windowed()).and_then(ShortMemory::summary);
-        match (&self.zscore, &window) {
+        match (&self.all, &window) {
             // Where most values are one, MAD says nothing.
-            (Some(zscore), Some(window))
-                if named.all_of_window()
-                    && window.mad > 0.0
-                    && votes.set_first(sample.value, zscore.moments(), window) => {}
+            (Some(all), Some(window))
+                if named.all_of_first() && window.mad > 0.0 && votes.set_first(sample.value, all, window) => {
+            }
             _ => self.ask_each(sample, named, window.as_ref(), votes),
         }
-        if let Some(baseline) = &self.baseline {
-            votes.set(DetectorKind::Baseline, baseline.score(sample));
+        if let (Some(hours), Some(all)) = (&self.baseline, &self.all) {
+            let of = |moments: &Moments| Some(Verdict::of(sample.value, moments.band()?));
+            let verdict = match hours.speaking(sample.timestamp) {
+                Some(hour) => of(&hour),
+                None if all.count < baseline::MIN_OBSERVATIONS => None,
+                // Of everything the z-score has just said the same.
+                None if named.has(DetectorKind::ZScore) => votes.said(DetectorKind::ZScore),
+                None => of(all),
+            };
+            votes.set(DetectorKind::Baseline, verdict);
         }
         if named.has(DetectorKind::Static) {
             votes.set(DetectorKind::Static, static_limits::score(monitor.static_limits, sample.value));
@@ -94,15 +103,17 @@ impl Bank {
                 votes.set(DetectorKind::Iqr, iqr::judge(window, sample.value));
             }
         }
-        if let Some(zscore) = &self.zscore {
-            votes.set(DetectorKind::ZScore, zscore.score(sample));
+        if let Some(all) = self.all
+            && named.has(DetectorKind::ZScore)
+        {
+            votes.set(DetectorKind::ZScore, ZScore::from(all).score(sample));
         }
     }
 
     /// The only value that a known signal ever had, by the method that knows it.
     #[inline(never)]
     fn constant(&self, monitor: &Monitor) -> Option<(DetectorKind, f64)> {
-        if let Some(zscore) = &self.zscore {
+        if let Some(zscore) = self.zscore() {
             return Some((DetectorKind::ZScore, zscore.constant(MIN_OBSERVATIONS)?));
         }
         let window = self.window.as_ref().filter(|window| window.len() >= MIN_OBSERVATIONS)?;
@@ -115,14 +126,14 @@ impl Bank {
     /// Teaches every method.
     #[inline]
     pub fn learn(&mut self, sample: Sample) {
-        if let Some(zscore) = &mut self.zscore {
-            zscore.learn(sample);
-        }
         if let Some(window) = &mut self.window {
             window.learn(sample.value);
         }
-        if let Some(baseline) = &mut self.baseline {
-            baseline.learn(sample);
+        if let Some(all) = &mut self.all {
+            all.learn(sample.value);
+            if let Some(hours) = &mut self.baseline {
+                hours.learn(sample, all);
+            }
         }
     }
 
@@ -130,8 +141,8 @@ impl Bank {
     /// old one.
     #[cold]
     pub fn shift(&mut self, distance: f64) {
-        if let Some(zscore) = &mut self.zscore {
-            zscore.shift(distance);
+        if let Some(all) = &mut self.all {
+            all.shift(distance);
         }
         if let Some(window) = &mut self.window {
             window.shift(distance);
@@ -151,10 +162,38 @@ impl Bank {
         }
     }
 
+    /// What the z-score knows, where it is asked.
+    fn zscore(&self) -> Option<ZScore> {
+        let alone = self.baseline.as_ref().is_some_and(|hours| hours.alone);
+        self.all.filter(|_| !alone).map(ZScore::from)
+    }
+
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.window.as_ref().map_or(0, ShortMemory::heap_bytes)
-            + self.baseline.as_ref().map_or(0, |it| size_of::<HourOfWeek>() + it.heap_bytes())
+            + self.baseline.as_ref().map_or(0, |it| size_of::<Hours>() + it.heap_bytes())
+    }
+}
+
+impl Serialize for Bank {
+    /// Z-score and baseline each with everything that was learned.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let baseline = self.baseline.as_ref().zip(self.all).map(|(hours, all)| hours.saved(all));
+        (self.zscore(), &self.window, baseline).serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bank {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        type Saved = (Option<ZScore>, Option<ShortMemory>, Option<HourOfWeek>);
+        let (zscore, window, baseline) = Saved::deserialize(from)?;
+        let zscore = zscore.map(Moments::from);
+        let (everything, mut hours) = baseline.map(HourOfWeek::into_parts).unzip();
+        if zscore.is_some() && everything.is_some_and(|all| zscore != Some(all)) {
+            return Err(serde::de::Error::custom("z-score and baseline learned different values"));
+        }
+        hours.iter_mut().for_each(|hours| hours.alone = zscore.is_none());
+        Ok(Self { all: zscore.or(everything), window, baseline: hours.map(Box::new) })
     }
 }
 
@@ -171,8 +210,12 @@ impl Named {
         self.0 >> kind as u8 & 1 != 0
     }
 
-    fn all_of_window(self) -> bool {
-        self.has(DetectorKind::RollingZScore) && self.has(DetectorKind::Mad) && self.has(DetectorKind::Iqr)
+    /// The z-score and all that share the window.
+    fn all_of_first(self) -> bool {
+        self.has(DetectorKind::ZScore)
+            && self.has(DetectorKind::RollingZScore)
+            && self.has(DetectorKind::Mad)
+            && self.has(DetectorKind::Iqr)
     }
 
     fn windowed(self) -> bool {
