@@ -239,3 +239,97 @@ fn around_constant(value: f64, constant: f64) -> Verdict {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::monitor::{Direction, Emit, Policy, StaticLimits, TransformChoice};
+    use crate::engine::select::Matchers;
+
+    const HOUR_MS: i64 = 3_600_000;
+
+    fn monitor(detectors: &[DetectorKind]) -> Monitor {
+        Monitor {
+            name: "m".into(),
+            select: Matchers::parse("{}").unwrap(),
+            transform: TransformChoice::Value,
+            detectors: detectors.to_vec(),
+            static_limits: StaticLimits::default(),
+            policy: Policy {
+                direction: Direction::Both,
+                min_deviation_absolute: 0.0,
+                min_deviation_relative: 0.0,
+                warm_up: 0,
+                trigger_ms: 0,
+                fraction: 1.0,
+                recovery_ms: 0,
+                accept_after_ms: HOUR_MS,
+            },
+            forecast: None,
+            emit: Emit {
+                score: true,
+                flag: true,
+                direction: false,
+                detectors: false,
+                expected: false,
+                forecast: false,
+            },
+        }
+    }
+
+    /// Teaches two weeks to a bank and to z-score and baseline on their own, and compares what these say, bit by bit,
+    /// and how they are serialised.
+    #[track_caller]
+    fn check(detectors: &[DetectorKind]) {
+        let monitor = monitor(detectors);
+        let named = |kind| detectors.contains(&kind);
+        let mut bank = Bank::new(&monitor);
+        let mut zscore = named(DetectorKind::ZScore).then(ZScore::default);
+        let mut baseline = named(DetectorKind::Baseline).then(HourOfWeek::default);
+        for step in 0..2 * 168 * 30 {
+            let value = 50.0 + f64::from(step % 7) + f64::from(step / 30 % 24).sqrt();
+            let sample = Sample { timestamp: i64::from(step) * HOUR_MS / 30, value };
+            if step == 5000 {
+                bank.shift(7.3);
+                zscore.iter_mut().for_each(|it| it.shift(7.3));
+                baseline.iter_mut().for_each(|it| it.shift(7.3));
+            }
+            let votes = bank.score(sample, &monitor);
+            let constant = votes.iter().next().filter(|_| step < 14);
+            if constant.is_none() {
+                let alone = zscore.as_ref().and_then(|it| it.score(sample));
+                assert_eq!(votes.said(DetectorKind::ZScore), alone, "{step}");
+                let alone = baseline.as_ref().and_then(|it| it.score(sample));
+                assert_eq!(votes.said(DetectorKind::Baseline), alone, "{step}");
+            }
+            bank.learn(sample);
+            zscore.iter_mut().for_each(|it| it.learn(sample));
+            baseline.iter_mut().for_each(|it| it.learn(sample));
+        }
+        let bytes = postcard::to_allocvec(&bank).unwrap();
+        let window: Option<ShortMemory> = None;
+        assert_eq!(bytes, postcard::to_allocvec(&(zscore, window, baseline)).unwrap());
+        let read: Bank = postcard::from_bytes(&bytes).unwrap();
+        assert!(read.is_for(&monitor));
+        assert_eq!(postcard::to_allocvec(&read).unwrap(), bytes);
+    }
+
+    #[test]
+    fn what_is_kept_once_is_said_and_serialised_as_if_each_had_its_own() {
+        check(&[DetectorKind::ZScore, DetectorKind::Baseline]);
+        check(&[DetectorKind::ZScore]);
+        check(&[DetectorKind::Baseline]);
+    }
+
+    #[test]
+    fn a_zscore_and_a_baseline_of_different_values_are_not_read_back() {
+        let (mut zscore, window) = (ZScore::default(), None::<ShortMemory>);
+        let baseline = HourOfWeek::default();
+        let read = |saved: &(Option<ZScore>, Option<ShortMemory>, Option<HourOfWeek>)| {
+            postcard::from_bytes::<Bank>(&postcard::to_allocvec(saved).unwrap()).is_ok()
+        };
+        assert!(read(&(Some(zscore), window.clone(), Some(baseline.clone()))));
+        zscore.learn(Sample { timestamp: 0, value: 1.0 });
+        assert!(!read(&(Some(zscore), window, Some(baseline))));
+    }
+}
