@@ -5,7 +5,8 @@
 //! once it has [`MIN_OBSERVATIONS`], and not before a week has passed since the first observation, so
 //! that an hour is never judged by its own beginning; until then everything learned speaks for it.
 //!
-//! 72 bytes per signal, among them the present hour; 184 with a second one, and 5 to 8 for each further one where values
+//! 72 bytes per signal, among them the present hour and, in 24 of them, everything, which a bank keeps once for this
+//! and for the z-score; 184 with a second hour, and 5 to 8 for each further one where values
 //! are counts, decimals or rates of counts and none was ever outside, 11 elsewhere: about 1,100, 1,500 or 2,000 after a
 //! week, a year, or off any grid.
 //! Source of the running form: see [`moments`](super::detect::moments).
@@ -14,7 +15,7 @@ mod frame;
 mod rows;
 mod week;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::detect::moments::Moments;
 use super::detect::{Detector, Verdict};
@@ -37,23 +38,29 @@ const HOUR_MS: i64 = 3_600_000;
 const EPOCH_HOUR: i64 = 72;
 
 /// Means and standard deviations by hour of the week, and of everything.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Saved", into = "Saved")]
+#[derive(Clone, PartialEq, Default, Debug)]
 pub struct HourOfWeek {
     all: Moments,
+    hours: Hours,
+}
+
+/// The hours without what speaks for all of them, which may be kept for others, too.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Hours {
     /// Earliest observation, milliseconds since the Unix epoch; the end of time before the first.
     since: i64,
     /// Of the hour that was learned last.
     present: Moments,
     hour: u8,
+    /// Whether nobody else asks for everything that was learned.
+    pub(super) alone: bool,
     /// Of the others; what stands here for the present hour is out of date.
     week: Option<Box<Week>>,
 }
 
-impl Default for HourOfWeek {
+impl Default for Hours {
     fn default() -> Self {
-        let (all, present) = (Moments::default(), Moments::default());
-        Self { all, since: i64::MAX, present, hour: 0, week: None }
+        Self::new(false)
     }
 }
 
@@ -61,7 +68,7 @@ impl Detector for HourOfWeek {
     /// `None` before [`MIN_OBSERVATIONS`], and while the hour that speaks has only equal values.
     #[inline]
     fn score(&self, sample: Sample) -> Option<Verdict> {
-        let moments = self.speaking(sample.timestamp).unwrap_or(self.all);
+        let moments = self.hours.speaking(sample.timestamp).unwrap_or(self.all);
         if moments.count < MIN_OBSERVATIONS {
             return None;
         }
@@ -71,12 +78,7 @@ impl Detector for HourOfWeek {
     #[inline]
     fn learn(&mut self, sample: Sample) {
         self.all.learn(sample.value);
-        self.since = self.since.min(sample.timestamp);
-        let hour = hour_of_week(sample.timestamp);
-        if hour != usize::from(self.hour) {
-            self.turn_to(hour);
-        }
-        self.present.learn(sample.value);
+        self.hours.learn(sample, &self.all);
     }
 }
 
@@ -84,24 +86,62 @@ impl HourOfWeek {
     /// Moves every mean by `distance`: a new level was accepted.
     pub fn shift(&mut self, distance: f64) {
         self.all.shift(distance);
+        self.hours.shift(distance);
+    }
+
+    /// Bytes on the heap: those of the hours that were observed, but for the present one.
+    pub fn heap_bytes(&self) -> usize {
+        self.hours.heap_bytes()
+    }
+
+    /// Everything, and the hours.
+    pub(super) fn into_parts(self) -> (Moments, Hours) {
+        (self.all, self.hours)
+    }
+}
+
+impl Hours {
+    /// Before the first observation.
+    pub(super) fn new(alone: bool) -> Self {
+        Self { since: i64::MAX, present: Moments::default(), hour: 0, alone, week: None }
+    }
+
+    /// Takes a sample into account which `all` has learned.
+    #[inline]
+    pub(super) fn learn(&mut self, sample: Sample, all: &Moments) {
+        self.since = self.since.min(sample.timestamp);
+        let hour = hour_of_week(sample.timestamp);
+        if hour != usize::from(self.hour) {
+            self.turn_to(hour, all);
+        }
+        self.present.learn(sample.value);
+    }
+
+    /// Moves the mean of each hour by `distance`.
+    pub(super) fn shift(&mut self, distance: f64) {
         if self.present.count > 0 {
             self.present.shift(distance);
         }
         self.week.iter_mut().for_each(|week| week.shift(distance));
     }
 
-    /// Bytes on the heap: those of the hours that were observed, but for the present one.
-    pub fn heap_bytes(&self) -> usize {
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
         self.week.as_ref().map_or(0, |week| size_of::<Week>() + week.heap_bytes())
     }
 
-    /// The hour of `timestamp`, where it may speak.
+    /// The hour of `timestamp`, where it may speak; else everything does, once there are [`MIN_OBSERVATIONS`].
     #[inline]
-    fn speaking(&self, timestamp: i64) -> Option<Moments> {
+    pub(super) fn speaking(&self, timestamp: i64) -> Option<Moments> {
         if timestamp.saturating_sub(self.since) < MIN_HISTORY_MS {
             return None;
         }
         self.known(hour_of_week(timestamp)).filter(|moments| moments.count >= MIN_OBSERVATIONS)
+    }
+
+    /// As it is serialised beside `all`: as [`HourOfWeek`] is.
+    pub(super) fn saved(&self, all: Moments) -> impl Serialize {
+        (all, self.since, self.present, self.hour, &self.week)
     }
 
     fn known(&self, hour: usize) -> Option<Moments> {
@@ -111,10 +151,10 @@ impl HourOfWeek {
     /// Puts the present hour away and takes another out.
     #[cold]
     #[inline(never)]
-    fn turn_to(&mut self, hour: usize) {
+    fn turn_to(&mut self, hour: usize, all: &Moments) {
         if self.present.count > 0 {
             let week = self.week.get_or_insert_default();
-            week.set(self.hour.into(), self.present, self.all.std());
+            week.set(self.hour.into(), self.present, all.std());
         }
         self.present = self.put_away(hour).unwrap_or_default();
         self.hour = hour as u8;
@@ -131,18 +171,19 @@ impl HourOfWeek {
 /// the others.
 type Saved = (Moments, i64, Moments, u8, Option<Box<Week>>);
 
-impl From<HourOfWeek> for Saved {
-    fn from(it: HourOfWeek) -> Self {
-        (it.all, it.since, it.present, it.hour, it.week)
+impl Serialize for HourOfWeek {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.hours.saved(self.all).serialize(to)
     }
 }
 
-impl TryFrom<Saved> for HourOfWeek {
-    type Error = &'static str;
-
-    fn try_from((all, since, present, hour, week): Saved) -> Result<Self, Self::Error> {
-        let fits = usize::from(hour) < HOURS;
-        fits.then_some(Self { all, since, present, hour, week }).ok_or("no week has such an hour")
+impl<'de> Deserialize<'de> for HourOfWeek {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (all, since, present, hour, week) = Saved::deserialize(from)?;
+        if usize::from(hour) >= HOURS {
+            return Err(serde::de::Error::custom("no week has such an hour"));
+        }
+        Ok(Self { all, hours: Hours { since, present, hour, week, alone: false } })
     }
 }
 

@@ -59,6 +59,12 @@ impl Votes {
         self.said & !bit(DetectorKind::Static) != 0
     }
 
+    /// What `kind` said, if anything.
+    #[inline]
+    pub(in crate::engine) fn said(&self, kind: DetectorKind) -> Option<Verdict> {
+        self.has(kind).then(|| self.of(kind))
+    }
+
     /// What `kind` said, who said something.
     #[inline]
     pub(super) fn of(&self, kind: DetectorKind) -> Verdict {

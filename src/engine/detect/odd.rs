@@ -37,7 +37,11 @@ impl Odd {
     }
 
     /// Whether one has any of these ranks.
+    #[inline(always)]
     pub(super) fn is_among(&self, ranks: &[usize]) -> bool {
+        if self.is_empty() {
+            return false;
+        }
         let asked = ranks.iter().fold(0, |asked, rank| asked | 1 << rank);
         self.ranks & asked != 0
     }

@@ -17,6 +17,20 @@ pub struct ZScore {
     moments: Moments,
 }
 
+impl From<Moments> for ZScore {
+    /// Judges by these.
+    fn from(moments: Moments) -> Self {
+        Self { moments }
+    }
+}
+
+impl From<ZScore> for Moments {
+    /// What it judges by.
+    fn from(zscore: ZScore) -> Self {
+        zscore.moments
+    }
+}
+
 impl Detector for ZScore {
     /// `None` until two observations differ.
     #[inline]
@@ -35,11 +49,6 @@ impl ZScore {
     pub fn constant(&self, least: usize) -> Option<f64> {
         let known = self.moments.count as usize >= least && self.moments.band().is_none();
         known.then_some(self.moments.mean)
-    }
-
-    /// What it judges by.
-    pub(in crate::engine) fn moments(&self) -> &Moments {
-        &self.moments
     }
 
     /// Moves the mean by `distance`: a new level was accepted.
