@@ -243,8 +243,9 @@ impl PackedBuilder {
         let differ = |(layout, &(name, value)): (&Layout, &(&'static [u8], f64))| {
             std::ptr::eq(layout.name, name).then(|| normalised(value).to_bits() != layout.value)
         };
-        if !pattern.fits(begin - *at, elements)
-            || series.len() != outputs.len()
+        // A group of no series is of a request before, and stands nowhere.
+        if series.len() != outputs.len()
+            || !pattern.fits(begin - *at, elements)
             || timestamp.timestamp != time.timestamp
             || !shared.is_like(kind, gained)
             || !pattern.has_values(series.iter().zip(outputs).map(differ))
@@ -486,6 +487,8 @@ mod tests {
         packed: PackedBuilder,
         /// One that has built no request before.
         fresh: PackedBuilder,
+        /// One that has no pattern for any group.
+        searching: PackedBuilder,
         plain: RequestBuilder,
     }
 
@@ -506,7 +509,7 @@ mod tests {
             let (before, after): (Vec<_>, Vec<_>) = labels.iter().partition(|(name, _)| *name < "__name__");
             let (before, after) = (run(&before), run(&after));
             let parts = after.split_at(after.len() / 3);
-            let builders = [&mut self.packed, &mut self.fresh];
+            let builders = [&mut self.packed, &mut self.fresh, &mut self.searching];
             for builder in builders {
                 builder.push((&before, &[parts.0, &[], parts.1]), outputs, timestamp);
             }
@@ -527,9 +530,11 @@ mod tests {
             let source = LabelRun::from_canonical(&source);
             let seams = Seams::of(source).unwrap();
             let woven = Woven { source, seams, monitor, stat };
-            for builder in [&mut self.packed, &mut self.fresh] {
+            for builder in [&mut self.packed, &mut self.fresh, &mut self.searching] {
                 builder.weave(&woven, outputs, timestamp);
             }
+            let last = self.searching.last;
+            self.searching.groups.iter_mut().skip(last).take(1).for_each(|group| group.pattern.forget());
             let mut run = Vec::new();
             let (before, after) = (woven.write(&mut run), run);
             let (before, after) = after.split_at(before);
@@ -549,6 +554,10 @@ mod tests {
             assert!(
                 std::mem::take(&mut self.fresh).finish() == packed,
                 "what was sent before is seen in the bytes"
+            );
+            assert!(
+                self.searching.finish() == packed,
+                "what is written by a pattern is not what is looked for"
             );
             packed.len()
         }
@@ -630,6 +639,30 @@ mod tests {
                     _ => both.weave(&labels, [monitor, ["", "rate"][dice(2) as usize]], outputs, timestamp),
                 }
             }
+            both.check();
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_counted_up_are_written_by_a_pattern_wherever_they_stand() {
+        for pad in 0..40 {
+            let mut both = Both::default();
+            let mut hits = 0;
+            for number in 0..300 {
+                let (instance, pod) =
+                    (format!("10.0.0.{:03}:9100", number), format!("pod-{:05}", number / 2));
+                let pad = "p".repeat(pad);
+                let labels =
+                    [("__name__", "up"), ("a", &pad), ("instance", &instance), ("pod", &pod), ("zone", "z")];
+                let labels = &labels[..4 + pad.len() % 2];
+                // Now and then the first value is the one before, and the second is not.
+                let score = f64::from(number / (1 + number / 200)).sqrt();
+                let outputs = [(NAMES[0], score), (NAMES[1], f64::from(u8::from(number % 50 > 45)))];
+                let timestamp = 1_700_000_000_000 + i64::from(number / 100);
+                both.weave(labels, ["m", ""], &outputs, timestamp);
+                hits += usize::from(both.packed.groups[both.packed.last].pattern.was_taken());
+            }
+            assert!(hits > 30, "{hits} of 300 with a label of {pad} bytes");
             both.check();
         }
     }

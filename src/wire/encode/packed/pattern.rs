@@ -111,6 +111,12 @@ impl Pattern {
         self.back = 0;
     }
 
+    /// Whether there is one, and the last group fitted.
+    #[cfg(test)]
+    pub(super) fn was_taken(&self) -> bool {
+        self.back > 0 && !self.missed
+    }
+
     /// Whether a group may be written by it that copies from so far back.
     #[inline]
     pub(super) fn fits(&self, back: usize, elements: &Elements) -> bool {
