@@ -126,6 +126,9 @@ pub struct Part {
     places: HashMap<u64, u32, HashedAlready>,
     views: Vec<SignalView>,
     views_max: usize,
+    shown: Shown,
+    /// Whether a signal that is not shown would be.
+    has_room: bool,
     /// Those of the signals that ended, the oldest end first.
     ended: BTreeSet<(i64, u64)>,
     episodes: VecDeque<Episode>,
@@ -136,6 +139,52 @@ pub struct Part {
     first: u64,
 }
 
+/// Which signals are shown, or were, in 4 KiB: of those that are not, it says so of 15 in 16.
+///
+/// A filter as in: B. H. Bloom, Space/time trade-offs in hash coding with allowable errors, Communications of the ACM 13
+/// (1970), of one hash.
+#[derive(Debug)]
+struct Shown {
+    bits: Box<[u64; 512]>,
+    added: usize,
+}
+
+impl Default for Shown {
+    fn default() -> Self {
+        Self { bits: Box::new([0; 512]), added: 0 }
+    }
+}
+
+impl Shown {
+    /// Where the bit of a signal, which is a hash, stands.
+    #[inline]
+    fn place(signal: u64) -> (usize, u64) {
+        ((signal >> 55) as usize, 1 << (signal >> 49 & 63))
+    }
+
+    /// Never false of one that was added and is among those that were said to be left.
+    #[inline]
+    fn may_have(&self, signal: u64) -> bool {
+        let (word, bit) = Self::place(signal);
+        self.bits[word] & bit > 0
+    }
+
+    /// Adds a signal; now and then, all that are `left`, and forgets the others.
+    fn add<I: Iterator<Item = u64>>(&mut self, signal: u64, left: impl Fn() -> I) {
+        self.added += 1;
+        if self.added > 2 * SIGNALS_MAX {
+            (*self.bits, self.added) = ([0; 512], 0);
+            left().for_each(|signal| self.set(signal));
+        }
+        self.set(signal);
+    }
+
+    fn set(&mut self, signal: u64) {
+        let (word, bit) = Self::place(signal);
+        self.bits[word] |= bit;
+    }
+}
+
 impl Recent {
     /// Makes room for `shards` shards.
     pub fn new(shards: usize) -> Self {
@@ -143,6 +192,8 @@ impl Recent {
             places: HashMap::default(),
             views: Vec::new(),
             views_max: SIGNALS_MAX.div_ceil(shards),
+            shown: Shown::default(),
+            has_room: true,
             ended: BTreeSet::new(),
             open: HashMap::new(),
             first: 0,
@@ -194,7 +245,22 @@ impl Recent {
 
 impl Part {
     /// Takes one judged observation.
+    ///
+    /// Costs next to nothing where the signal is not shown and no flag is raised, which is what most are.
+    #[inline]
     pub fn observe(&mut self, judgement: &Judgement<'_>) {
+        if self.has_room || self.shown.may_have(judgement.signal) {
+            self.show(judgement);
+        }
+        if let Some(decided) = &judgement.decided
+            && (decided.flag || decided.changed)
+        {
+            self.follow(judgement, decided);
+        }
+    }
+
+    #[inline(never)]
+    fn show(&mut self, judgement: &Judgement<'_>) {
         if let Some(view) = self.view(judgement) {
             view.observations = judgement.observations.saturating_add(1);
             view.line = judgement.line;
@@ -203,9 +269,7 @@ impl Part {
             }
             view.points.push_back(point(judgement));
         }
-        if let Some(decided) = judgement.decided.filter(|it| it.flag || it.changed) {
-            self.follow(judgement, &decided);
-        }
+        self.has_room = self.views.len() < self.views_max || !self.ended.is_empty();
     }
 
     /// Takes the end of a signal at `timestamp`: its flag cannot stay raised.
@@ -215,6 +279,7 @@ impl Part {
             view.ended = Some(timestamp);
             view.line = None;
             self.ended.insert((timestamp, signal));
+            self.has_room = true;
         }
         if let Some(episode) = self.close_episode(signal) {
             episode.until = Some(timestamp);
@@ -259,9 +324,11 @@ impl Part {
             }
         };
         self.places.insert(judgement.signal, at as u32);
+        self.shown.add(judgement.signal, || self.places.keys().copied());
         self.views.get_mut(at)
     }
 
+    #[inline(never)]
     fn follow(&mut self, judgement: &Judgement<'_>, decided: &Decided) {
         if !decided.changed {
             if let Some(episode) = self.open_episode(judgement.signal) {

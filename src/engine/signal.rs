@@ -148,7 +148,7 @@ impl Signal {
             monitor,
         });
         self.seen.observe();
-        let mut writer = Writer { labels, timestamp: sample.timestamp, scratch, sink, written: 0 };
+        let mut writer = Writer { labels: &labels, timestamp: sample.timestamp, scratch, sink, written: 0 };
         if let Some(decided) = &decided {
             writer.verdict(decided, &votes, monitor);
         }
@@ -192,7 +192,7 @@ impl Signal {
         }
         let timestamp = timestamp.max(self.judged.saturating_add(1));
         let labels = DerivedLabels::new(origin, &monitor.name, self.transform.stat());
-        let mut writer = Writer { labels, timestamp, scratch, sink, written: 0 };
+        let mut writer = Writer { labels: &labels, timestamp, scratch, sink, written: 0 };
         if self.seen.take(Seen::WRITTEN) {
             writer.stale(monitor);
         }
@@ -221,7 +221,7 @@ const PLAIN: [&[u8]; 6] = [
 
 /// Writes the outputs of one instant.
 struct Writer<'a, S> {
-    labels: DerivedLabels<'a>,
+    labels: &'a DerivedLabels<'a>,
     timestamp: i64,
     scratch: &'a mut Scratch,
     sink: &'a mut S,

@@ -6,7 +6,7 @@
 mod block;
 mod elements;
 
-pub(super) use elements::Elements;
+pub(super) use elements::{Elements, REPEATED_MAX};
 
 use super::fields::push_varint;
 

@@ -90,3 +90,32 @@ fn no_more_is_kept_than_was_said() {
     let (_, views) = recent.signals(|labels| labels.get("metric_name") == Some("load0"), 0..1);
     assert_eq!(views[0].points.len(), POINTS_MAX);
 }
+
+#[test]
+fn a_signal_that_was_shown_is_shown_for_good_however_many_others_came_and_went() {
+    let mut shown = Shown::default();
+    let signal = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for number in 0..5_000 {
+        let left = number / 2..number;
+        shown.add(signal(number), || left.clone().map(signal));
+        assert!((number / 2..=number).all(|number| shown.may_have(signal(number))), "{number}");
+    }
+    let mut few = Shown::default();
+    (0..2_000).for_each(|number| few.add(signal(number), std::iter::empty));
+    let known = (2_000..102_000).filter(|&number| few.may_have(signal(number))).count();
+    assert!(known < 10_000, "{known} of 100,000 that were not shown are looked for");
+}
+
+#[test]
+fn what_has_no_room_is_shown_as_soon_as_one_ends() {
+    let recent = Recent::new(1);
+    let mut engine = engine("limits: {series_max: 10000}");
+    let more = SIGNALS_MAX + 1;
+    engine.ingest(&batch(0..more, 0..3, |_| 1.0), 0, &mut Watching(recent.part(0)));
+    let name = format!("load{SIGNALS_MAX}");
+    let shown = || recent.signals(|labels| labels.get("metric_name") == Some(&name), 0..1).0;
+    assert_eq!(shown(), 0);
+    engine.ingest(&batch(0..1, 3..4, |_| stale_marker()), 0, &mut Watching(recent.part(0)));
+    engine.ingest(&batch(SIGNALS_MAX..more, 4..5, |_| 1.0), 0, &mut Watching(recent.part(0)));
+    assert_eq!(shown(), 1);
+}

@@ -5,11 +5,13 @@
 //! scrape brings target after target, it is the same family of the target before. So copies are written where a
 //! compressor would have to search for them, and what is copied is written nowhere before.
 
+mod pattern;
 mod shared;
 
 use super::{EncodedTimestamp, SAMPLE_TAG, SERIES_TAG, VALUE_TAG, normalised, push_varint};
 use crate::series::Woven;
 use crate::wire::snappy::{self, Elements};
+use pattern::{Noted, Pattern, Written};
 use shared::{Kind, Shared};
 
 /// A block of fewer bytes is not compressed again.
@@ -68,6 +70,7 @@ struct Group {
     /// None after the request was taken: then there is nothing to copy from.
     series: Vec<Layout>,
     timestamp: EncodedTimestamp,
+    pattern: Pattern,
 }
 
 /// Where the parts of a series stand, counted from the begin of its group.
@@ -92,6 +95,7 @@ impl Group {
     /// Takes it for nothing to copy from.
     fn forget(&mut self) {
         self.shared.shrink(KEPT_BYTES_MAX);
+        self.pattern.forget();
         self.series.clear();
     }
 
@@ -153,7 +157,11 @@ impl PackedBuilder {
         }
         let kind = Kind::of_woven(labels);
         let place = self.begin(&kind, outputs, timestamp);
-        if self.is_like(place, (&kind, [labels.monitor, labels.stat]), outputs) {
+        let gained = [labels.monitor, labels.stat];
+        if self.repeat((place, &kind, gained), labels.source.as_bytes(), outputs) {
+            return;
+        }
+        if self.is_like(place, (&kind, gained), outputs) {
             self.push_like(place, labels.source.as_bytes(), outputs);
         } else {
             self.spare.shared.set_woven(kind, labels);
@@ -219,19 +227,60 @@ impl PackedBuilder {
             && have_names(&last.series, outputs)
     }
 
+    /// Adds a group by the pattern of the one that is remembered, where all that differs does so in its places.
+    #[inline(always)]
+    fn repeat(
+        &mut self,
+        (place, kind, gained): (usize, &Kind, [&str; 2]),
+        run: &[u8],
+        outputs: &[(&'static [u8], f64)],
+    ) -> bool {
+        let Self { elements, groups, timestamp: time, .. } = self;
+        let Some(Group { at, shared, series, timestamp, pattern }) = groups.get_mut(place) else {
+            return false;
+        };
+        let begin = elements.at();
+        let differ = |(layout, &(name, value)): (&Layout, &(&'static [u8], f64))| {
+            std::ptr::eq(layout.name, name).then(|| normalised(value).to_bits() != layout.value)
+        };
+        // A group of no series is of a request before, and stands nowhere.
+        if series.len() != outputs.len()
+            || !pattern.fits(begin - *at, elements)
+            || timestamp.timestamp != time.timestamp
+            || !shared.is_like(kind, gained)
+            || !pattern.has_values(series.iter().zip(outputs).map(differ))
+        {
+            return false;
+        }
+        let Some(words) = shared.take_by(pattern, run) else { return false };
+        let end = series.last().map_or(0, |last| last.timestamp + time.length);
+        let values = series.iter_mut().zip(outputs).map(|(layout, output)| {
+            layout.value = normalised(output.1).to_bits();
+            layout.value
+        });
+        pattern.write(elements, &words, values, begin + end);
+        *at = begin;
+        self.last = place;
+        true
+    }
+
     /// Adds a group whose labels are made of `run` as those of the one that is remembered are of its own.
     #[inline(always)]
     fn push_like(&mut self, place: usize, run: &[u8], outputs: &[(&'static [u8], f64)]) {
         let Self { elements, groups, timestamp: time, .. } = self;
-        let Group { at, shared, series, timestamp } = &mut groups[place];
+        let Group { at, shared, series, timestamp, pattern } = &mut groups[place];
         let (begin, back) = (elements.at(), elements.at() - *at);
         let same_time = timestamp.timestamp == time.timestamp;
         let (first, others) = series.split_first_mut().expect("a group that is remembered has a series");
         let labels = first.sample - first.after;
         // What is equal to the group before, and not yet written.
-        let gap = elements.enter(back) + first.after;
-        let gap = shared.write_changes(elements, (run, labels), back, gap);
+        let open = elements.enter(back);
+        let (first_element, mut noted) = (elements.place(), Noted::of(outputs.len()));
+        let gap = shared.write_changes(elements, (run, labels), (back, open + first.after), &mut noted);
         let mut gap = write_value(elements, (first, outputs[0].1), (back, gap));
+        if gap == 0 {
+            noted.value(0, elements);
+        }
         let mut end = first.timestamp + time.length;
         if same_time {
             gap += time.length;
@@ -245,6 +294,9 @@ impl PackedBuilder {
                 elements.copy_at_once(layout.after - first.after, labels);
             }
             gap = write_value(elements, (layout, outputs[1 + index].1), (back, 0));
+            if gap == 0 {
+                noted.value(1 + index, elements);
+            }
             end = layout.timestamp + time.length;
             if same_time {
                 gap += time.length;
@@ -258,7 +310,9 @@ impl PackedBuilder {
         }
         elements.leave((back, gap), begin + end);
         *at = begin;
-        if !same_time {
+        if same_time {
+            pattern.learn(&noted, &Written { run, back, open, gap, place: first_element }, elements);
+        } else {
             *timestamp = *time;
         }
         self.last = place;
@@ -433,6 +487,8 @@ mod tests {
         packed: PackedBuilder,
         /// One that has built no request before.
         fresh: PackedBuilder,
+        /// One that has no pattern for any group.
+        searching: PackedBuilder,
         plain: RequestBuilder,
     }
 
@@ -453,7 +509,7 @@ mod tests {
             let (before, after): (Vec<_>, Vec<_>) = labels.iter().partition(|(name, _)| *name < "__name__");
             let (before, after) = (run(&before), run(&after));
             let parts = after.split_at(after.len() / 3);
-            let builders = [&mut self.packed, &mut self.fresh];
+            let builders = [&mut self.packed, &mut self.fresh, &mut self.searching];
             for builder in builders {
                 builder.push((&before, &[parts.0, &[], parts.1]), outputs, timestamp);
             }
@@ -474,9 +530,11 @@ mod tests {
             let source = LabelRun::from_canonical(&source);
             let seams = Seams::of(source).unwrap();
             let woven = Woven { source, seams, monitor, stat };
-            for builder in [&mut self.packed, &mut self.fresh] {
+            for builder in [&mut self.packed, &mut self.fresh, &mut self.searching] {
                 builder.weave(&woven, outputs, timestamp);
             }
+            let last = self.searching.last;
+            self.searching.groups.iter_mut().skip(last).take(1).for_each(|group| group.pattern.forget());
             let mut run = Vec::new();
             let (before, after) = (woven.write(&mut run), run);
             let (before, after) = after.split_at(before);
@@ -496,6 +554,10 @@ mod tests {
             assert!(
                 std::mem::take(&mut self.fresh).finish() == packed,
                 "what was sent before is seen in the bytes"
+            );
+            assert!(
+                self.searching.finish() == packed,
+                "what is written by a pattern is not what is looked for"
             );
             packed.len()
         }
@@ -577,6 +639,30 @@ mod tests {
                     _ => both.weave(&labels, [monitor, ["", "rate"][dice(2) as usize]], outputs, timestamp),
                 }
             }
+            both.check();
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_counted_up_are_written_by_a_pattern_wherever_they_stand() {
+        for pad in 0..40 {
+            let mut both = Both::default();
+            let mut hits = 0;
+            for number in 0..300 {
+                let (instance, pod) =
+                    (format!("10.0.0.{:03}:9100", number), format!("pod-{:05}", number / 2));
+                let pad = "p".repeat(pad);
+                let labels =
+                    [("__name__", "up"), ("a", &pad), ("instance", &instance), ("pod", &pod), ("zone", "z")];
+                let labels = &labels[..4 + pad.len() % 2];
+                // Now and then the first value is the one before, and the second is not.
+                let score = f64::from(number / (1 + number / 200)).sqrt();
+                let outputs = [(NAMES[0], score), (NAMES[1], f64::from(u8::from(number % 50 > 45)))];
+                let timestamp = 1_700_000_000_000 + i64::from(number / 100);
+                both.weave(labels, ["m", ""], &outputs, timestamp);
+                hits += usize::from(both.packed.groups[both.packed.last].pattern.was_taken());
+            }
+            assert!(hits > 30, "{hits} of 300 with a label of {pad} bytes");
             both.check();
         }
     }

@@ -17,6 +17,9 @@ const COPIES_MAX: usize = 6 * COPY_MAX;
 /// More than is written between two looks whether there is room: so much that no place in it needs a look of its own.
 const ROOM: usize = 256;
 
+/// Elements that can be written once more at once, in bytes.
+pub(in crate::wire) const REPEATED_MAX: usize = 128;
+
 /// Tags of copies with two bytes of offset, and with eleven bits of it.
 const FAR_TAG: u32 = 2;
 const NEAR_TAG: u32 = 1;
@@ -137,6 +140,38 @@ impl Elements {
     pub(in crate::wire) fn leave(&mut self, (back, length): (usize, usize), at: usize) {
         self.copy = (back, length);
         self.at = at;
+    }
+
+    /// Where the next element goes.
+    #[inline]
+    pub(in crate::wire) fn place(&self) -> usize {
+        self.end
+    }
+
+    /// Whether a copy from so far back, of so many bytes, is not yet written.
+    #[inline]
+    pub(in crate::wire) fn is_open(&self, copy: (usize, usize)) -> bool {
+        self.copy == copy && copy.1 > 0
+    }
+
+    /// Eight bytes of elements, or of what stands behind them.
+    pub(in crate::wire) fn word(&self, place: usize) -> Option<u64> {
+        self.out.get(place..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+    }
+
+    /// Writes the `length` bytes of elements that stand at `place`, at most [`REPEATED_MAX`], once more, instead of what is
+    /// open. Returns them to be changed. Needs a [`leave`](Self::leave).
+    #[inline]
+    pub(in crate::wire) fn repeat(&mut self, place: usize, length: usize) -> &mut [u8; ROOM] {
+        debug_assert!(self.literal == 0 && length <= REPEATED_MAX);
+        let end = self.end;
+        self.room();
+        let elements: [u8; REPEATED_MAX] =
+            *self.out[place..].first_chunk().expect("elements have room behind them");
+        self.end += length;
+        let room = self.out[end..].first_chunk_mut::<ROOM>().expect("there is room");
+        room[..REPEATED_MAX].copy_from_slice(&elements);
+        room
     }
 
     /// Whether what stands at `from` can be copied.

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::pattern::{Noted, Pattern, Words};
 use super::{Parts, common_prefix, common_suffix};
 use crate::series::{GAINED, Woven};
 use crate::wire::snappy::Elements;
@@ -118,16 +119,17 @@ pub(super) struct Shared {
 }
 
 /// How far a group is written.
-#[derive(Clone, Copy, Debug)]
-struct Edge {
+#[derive(Debug)]
+struct Edge<'a> {
     /// How far back the group stands that is copied from.
     back: usize,
     /// Bytes in front of the labels behind the name that are equal and not yet written, less how much of these labels is
     /// written. Wraps.
     open: usize,
+    noted: &'a mut Noted,
 }
 
-impl Edge {
+impl Edge<'_> {
     /// What to copy up to a place among the labels; what comes next there, so many bytes, is not to be copied.
     #[inline]
     fn skip(&mut self, start: usize, bytes: usize) -> (usize, usize) {
@@ -145,6 +147,12 @@ impl Shared {
         self.kind == *kind
             && self.before().is_empty()
             && (!kind.is_vague() || *monitor == *self.gained[0] && *stat == *self.gained[1])
+    }
+
+    /// Remembers labels of the same kind if they differ where the pattern says: then what it says of them.
+    #[inline]
+    pub(super) fn take_by(&mut self, pattern: &Pattern, new: &[u8]) -> Option<Words> {
+        pattern.take_changes(new, &mut self.run[..new.len()])
     }
 
     /// What stands in front of the name.
@@ -223,16 +231,16 @@ impl Shared {
 
     /// Writes labels of the same kind, so many bytes made of `new`: what differs, and copies of what does not. Remembers
     /// them.
-    /// Takes and returns how much of what is equal in the group so far back is not yet written.
+    /// Takes and returns how much of what is equal in the group so far back is not yet written, and notes what is not.
     #[inline]
     pub(super) fn write_changes(
         &mut self,
         elements: &mut Elements,
         (new, bytes): (&[u8], usize),
-        back: usize,
-        gap: usize,
+        (back, gap): (usize, usize),
+        noted: &mut Noted,
     ) -> usize {
-        let edge = &mut Edge { back, open: gap };
+        let edge = &mut Edge { back, open: gap, noted };
         let mut at = self.name.0;
         if new.len() < CHUNK || new[..at] != self.run[..at] {
             self.write_name(elements, new, edge);
@@ -256,7 +264,7 @@ impl Shared {
 
     /// Writes what differs in a chunk of `new`.
     #[inline(never)]
-    fn write_difference(&mut self, elements: &mut Elements, (new, at): (&[u8], usize), edge: &mut Edge) {
+    fn write_difference(&mut self, elements: &mut Elements, (new, at): (&[u8], usize), edge: &mut Edge<'_>) {
         let chunk = new[at..].first_chunk().expect("there is a chunk");
         let old = self.run[at..].first_chunk_mut().expect("what is remembered is as long");
         let part = differences(at, chunk, old);
@@ -269,6 +277,7 @@ impl Shared {
         let literal: &[u8; CHUNK] = self.run[part.start..].first_chunk().expect("a chunk follows");
         let equal = edge.skip(part.start.wrapping_add(shift), part.len());
         elements.patch(equal, literal, part.len());
+        edge.noted.change((part.start, part.len()), elements);
     }
 
     /// Writes part of `new`, a segment after the other.
@@ -277,8 +286,9 @@ impl Shared {
         &self,
         elements: &mut Elements,
         (new, Range { mut start, end }): (&[u8], Range<usize>),
-        edge: &mut Edge,
+        edge: &mut Edge<'_>,
     ) {
+        edge.noted.spoil();
         for segment in &self.segments {
             let until = end.min(segment.until);
             if start < until {
@@ -291,7 +301,8 @@ impl Shared {
 
     /// Writes what differs up to the source's name, which stands behind what follows it there; all, where it is short.
     #[cold]
-    fn write_name(&mut self, elements: &mut Elements, new: &[u8], edge: &mut Edge) {
+    fn write_name(&mut self, elements: &mut Elements, new: &[u8], edge: &mut Edge<'_>) {
+        edge.noted.spoil();
         let (end, value_at) = self.name;
         let [first, rest @ ..] = self.segments;
         let mut from = first.until.min(new.len());
@@ -316,7 +327,7 @@ impl Shared {
         elements: &mut Elements,
         (new, part): (&[u8], Range<usize>),
         shift: usize,
-        edge: &mut Edge,
+        edge: &mut Edge<'_>,
     ) {
         let known = &mut self.run[part.clone()];
         let bytes = &new[part.clone()];
