@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::series::{Batch, MetricKind, Series};
+use crate::series::{Batch, LabelRun, MetricKind, Series};
 
 use bank::Named;
 use derive::{Origin, PREFIX, Scratch, Way};
@@ -143,7 +143,7 @@ impl Engine {
         let idle_since = arrival.saturating_sub(limits.idle_eviction_ms);
         let mut budget = self.table.slot_count() / 64 + 16;
         while let Some(slot) = self.table.next_idle(quiet_since, &mut budget) {
-            self.save_before_change(slot);
+            self.save_before_change(slot, None);
             let found = self.table.get_with_labels(slot, &mut self.reader);
             let (known, origin) = found.expect("an idle slot is taken");
             let end = known.newest().unwrap_or(i64::MIN);
@@ -254,7 +254,7 @@ impl Engine {
                 None => return,
             },
         };
-        self.save_before_change(slot);
+        self.save_before_change(slot, Some(series.labels));
         let entry = loop {
             let entry = self.table.get(slot).expect("a slot that was found is taken");
             if entry.known.generation == self.generation && !entry.known.is_told(series.kind) {
@@ -350,9 +350,9 @@ impl Engine {
     }
 
     #[inline(always)]
-    fn save_before_change(&mut self, slot: u32) {
+    fn save_before_change(&mut self, slot: u32, labels: Option<LabelRun<'_>>) {
         if let Some(saving) = &mut self.saving {
-            saving.save_before_change(slot, &self.table);
+            saving.save_before_change(slot, labels, &mut self.table);
         }
     }
 

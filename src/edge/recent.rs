@@ -139,7 +139,7 @@ pub struct Part {
     first: u64,
 }
 
-/// Which signals are shown, or were, in 4 KiB: of those that are not, it says so of 15 in 16.
+/// Which signals are shown, or were, in 4 KiB: of those that are not, it says so of 7 in 8 or more.
 ///
 /// A filter as in: B. H. Bloom, Space/time trade-offs in hash coding with allowable errors, Communications of the ACM 13
 /// (1970), of one hash.
@@ -173,8 +173,11 @@ impl Shown {
     fn add<I: Iterator<Item = u64>>(&mut self, signal: u64, left: impl Fn() -> I) {
         self.added += 1;
         if self.added > 2 * SIGNALS_MAX {
-            (*self.bits, self.added) = ([0; 512], 0);
-            left().for_each(|signal| self.set(signal));
+            (*self.bits, self.added) = ([0; 512], 1);
+            left().for_each(|signal| {
+                self.set(signal);
+                self.added += 1;
+            });
         }
         self.set(signal);
     }

@@ -1,7 +1,8 @@
 //! Shards: one plain thread each, the only owner of its series.
 //!
 //! A thread follows the journal, has its judge take each record, and puts what is derived into the journal before it
-//! says that it is done. Now and then it saves what it knows, between records. It waits for nobody but the journal.
+//! says that it is done. Now and then it saves what it knows, between records. It waits for nobody but the journal and,
+//! where what it saves changes faster than that is written, the disk.
 
 mod saver;
 
@@ -115,7 +116,8 @@ impl Worker {
             let saves = self.saver.as_mut().is_some_and(|saver| saver.is_due(&journal));
             // What is told together is sent together.
             let much = self.untold.samples >= self.judge.samples_per_request();
-            if !more || saves || much || self.untold.received.len() >= UNTOLD_MAX {
+            let busy = saves || self.saver.as_ref().is_some_and(Saver::is_saving);
+            if !more || busy || much || self.untold.received.len() >= UNTOLD_MAX {
                 self.tell_of_derived();
             }
             if let Some(saver) = &mut self.saver {

@@ -22,7 +22,7 @@ use crate::engine::{Engine, Shard};
 
 const MAGIC: &[u8; 7] = b"prmsnap";
 const VERSION: u8 = 1;
-/// Longest block that is read: one is half a MiB, or a single series or plan that is longer.
+/// Longest block that is read: one is about half a MiB at most, or a single series or plan that is longer.
 const BLOCK_BYTES_MAX: usize = 64 << 20;
 /// How many files are kept of each shard.
 const KEPT: usize = 2;

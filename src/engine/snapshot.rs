@@ -16,13 +16,17 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::table::{Pace, Reader, Table};
+use super::table::{Known, Pace};
 use super::{Engine, Shard};
+use crate::series::LabelRun;
 use restored::{Place, Restored};
 pub(super) use saving::Saving;
 
 /// The format that is written, and the only one that is read.
 pub const FORMAT: u16 = 4;
+
+/// More than most items have: a block ends with the one that fills it.
+const ITEM_BYTES: usize = 4 * 1024;
 
 /// Bytes of a block, where nobody asks for others.
 const BLOCK_BYTES: usize = 512 * 1024;
@@ -191,30 +195,27 @@ struct Blocks {
 
 impl Blocks {
     fn of(most: usize) -> Self {
-        let bytes = Vec::with_capacity(most);
-        Self { full: VecDeque::new(), bytes, most, counts: Counts::default() }
+        Self { full: VecDeque::new(), bytes: Vec::new(), most, counts: Counts::default() }
     }
 
     fn item(&mut self, kind: Kind, item: &impl Serialize) {
         let of_kind = self.bytes.first() == Some(&(kind as u8));
         if !of_kind || self.bytes.len() >= self.most {
             self.flush();
+            self.bytes.reserve_exact(self.most + ITEM_BYTES);
             self.bytes.push(kind as u8);
         }
         postcard::serialize_with_flavor(item, Appended(&mut self.bytes)).expect("memory takes every byte");
         self.counts[kind as usize - 1] += 1;
     }
 
-    /// Writes the series in a slot, if there is one.
-    fn series(&mut self, slot: u32, table: &Table, reader: &mut Reader) {
-        if let Some((labels, known)) = table.known(slot, reader) {
-            self.item(Kind::Series, &(slot, Text(labels.as_bytes()), known));
-        }
+    fn series(&mut self, slot: u32, labels: LabelRun<'_>, known: &Known) {
+        self.item(Kind::Series, &(slot, Text(labels.as_bytes()), known));
     }
 
     fn flush(&mut self) {
         if !self.bytes.is_empty() {
-            self.full.push_back(std::mem::replace(&mut self.bytes, Vec::with_capacity(self.most)));
+            self.full.push_back(std::mem::take(&mut self.bytes));
         }
     }
 }

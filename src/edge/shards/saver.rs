@@ -1,7 +1,8 @@
 //! When one judge's knowledge is saved, and how: a block between two records, written by a thread of its own.
 //!
-//! What is saved is what the judge knew when it began. So no record waits longer than a block takes, however many
-//! series there are.
+//! What is saved is what the judge knew when it began. A record waits for a block or a few, and for those of its own
+//! series that have not been saved, however many others there are; and for a disk only where series change faster than
+//! it takes them.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -50,7 +51,7 @@ pub(super) struct Saver {
     /// Up to which record it is saved.
     saved: Option<u64>,
     asked: u64,
-    /// How long the judge and the disk were busy with the last one.
+    /// How long the judge and the disk were busy with the last one, one after the other.
     took: Duration,
     /// While the judge still has blocks of one.
     open: Option<Open>,
@@ -58,14 +59,14 @@ pub(super) struct Saver {
     writing: Option<JoinHandle<Finished>>,
 }
 
-/// Up to which record a judge is saved, if that went well, and how long that took after the last block.
+/// Up to which record a judge is saved, if that went well, and how long the disk took.
 type Finished = (Option<u64>, Duration);
 
 /// A snapshot whose blocks are being handed over.
 struct Open {
     parts: SyncSender<Part>,
     /// One that found no room.
-    block: Option<Vec<u8>>,
+    part: Option<Part>,
     busy: Duration,
 }
 
@@ -81,7 +82,8 @@ impl Saver {
         // The first time one after the other, so that they are not all busy at once.
         let first = saving.interval.mul_f64((shard.index + 1) as f64 / shard.count as f64);
         let (due, asked) = (Instant::now() + first, saving.snapshots.asked());
-        let since = judge.next();
+        let saved = saving.snapshots.sequences(shard.index, shard.count);
+        let since = saved.last().copied().unwrap_or_else(|| judge.next());
         Self { due, since, saved: None, asked, took: Duration::ZERO, open: None, writing: None, saving }
     }
 
@@ -113,7 +115,7 @@ impl Saver {
             Ok(writing) => {
                 judge.engine_mut().begin_save(BLOCK_BYTES);
                 self.writing = Some(writing);
-                self.open = Some(Open { parts, block: None, busy: begin.elapsed() });
+                self.open = Some(Open { parts, part: None, busy: begin.elapsed() });
             }
             Err(error) => not_saved(judge.shard().index, &error, around),
         }
@@ -135,49 +137,51 @@ impl Saver {
 
     /// How long to wait for a record before the next [`Self::go_on`]: the disk may have no room yet.
     pub(super) fn pause(&self) -> Duration {
-        let waits = self.open.as_ref().is_some_and(|open| open.block.is_some());
+        let waits = self.open.as_ref().is_some_and(|open| open.part.is_some());
         if waits { PAUSE } else { Duration::ZERO }
     }
 
     /// Hands over a block of what is being saved, and all that were filled by series that changed, as far as the disk
     /// has room.
     pub(super) fn go_on(&mut self, judge: &mut Judge) {
+        if !self.is_saving() {
+            return;
+        }
         let begin = Instant::now();
         while self.hand_over(judge) && judge.engine().saved_bytes().is_some_and(|bytes| bytes > 0) {}
         let busy = self.open.as_mut().map_or(&mut self.took, |open| &mut open.busy);
         *busy += begin.elapsed();
     }
 
-    /// Hands over a block, or that there are no more. Whether there was room for a block.
+    /// Hands over a block, or that there are no more. Whether there may be room for another.
     fn hand_over(&mut self, judge: &mut Judge) -> bool {
         let Some(open) = &mut self.open else { return false };
         let ahead = judge.engine().saved_bytes();
-        let block = open.block.take().or_else(|| judge.engine_mut().next_saved());
-        match (ahead, block) {
-            (ahead, Some(block)) => {
-                let part = Part::Block(block);
-                let sent = match ahead.is_some_and(|bytes| bytes > AHEAD_BYTES_MAX) {
-                    true => open.parts.send(part).map_err(|lost| TrySendError::Disconnected(lost.0)),
-                    false => open.parts.try_send(part),
-                };
-                match sent {
-                    Ok(()) => return true,
-                    Err(TrySendError::Full(Part::Block(block))) => open.block = Some(block),
-                    // Who writes has told why.
-                    Err(_) => self.give_up(judge),
-                }
+        let next = |judge: &mut Judge| judge.engine_mut().next_saved().map_or(Part::End, Part::Block);
+        let part = match (open.part.take(), ahead) {
+            (Some(part), _) => part,
+            (None, Some(_)) => next(judge),
+            (None, None) => {
+                // Another plan came in between.
+                self.due = Instant::now();
+                self.give_up(judge);
+                return false;
             }
-            (Some(_), None) => {
-                // Who writes ended before only where it has told why.
-                let _ = open.parts.send(Part::End);
+        };
+        let is_last = matches!(part, Part::End);
+        let sent = match ahead.is_some_and(|bytes| bytes > AHEAD_BYTES_MAX) {
+            true => open.parts.send(part).map_err(|lost| TrySendError::Disconnected(lost.0)),
+            false => open.parts.try_send(part),
+        };
+        match sent {
+            Ok(()) if is_last => {
                 self.took = open.busy;
                 self.open = None;
             }
-            // Another plan came in between.
-            (None, None) => {
-                self.due = Instant::now();
-                self.give_up(judge);
-            }
+            Ok(()) => return true,
+            Err(TrySendError::Full(part)) => open.part = Some(part),
+            // Who writes has told why.
+            Err(TrySendError::Disconnected(_)) => self.give_up(judge),
         }
         false
     }
@@ -218,28 +222,25 @@ fn write(
     parts: &Receiver<Part>,
     around: &Surroundings,
 ) -> Finished {
-    let mut unsynced = 0;
-    loop {
-        match parts.recv() {
-            Ok(Part::Block(block)) => {
-                unsynced += block.len();
-                let mut written = unfinished.append(&block);
-                if unsynced >= SYNC_BYTES {
-                    unsynced = 0;
-                    written = written.and_then(|()| unfinished.sync());
-                }
-                if let Err(error) = written {
-                    not_saved(unfinished.shard(), &error, around);
-                    return (None, Duration::ZERO);
-                }
-            }
-            Ok(Part::End) => {
-                let begin = Instant::now();
-                return (finish(snapshots, unfinished, around), begin.elapsed());
-            }
-            Err(_) => return (None, Duration::ZERO),
+    let (mut unsynced, mut took) = (0, Duration::ZERO);
+    while let Ok(part) = parts.recv() {
+        let begin = Instant::now();
+        let Part::Block(block) = part else {
+            return (finish(snapshots, unfinished, around), took + begin.elapsed());
+        };
+        unsynced += block.len();
+        let mut written = unfinished.append(&block);
+        if unsynced >= SYNC_BYTES {
+            unsynced = 0;
+            written = written.and_then(|()| unfinished.sync());
+        }
+        took += begin.elapsed();
+        if let Err(error) = written {
+            not_saved(unfinished.shard(), &error, around);
+            break;
         }
     }
+    (None, took)
 }
 
 /// Makes a snapshot durable, and tells up to which record the judge is saved then.
@@ -341,6 +342,39 @@ mod tests {
         saver.save_at_last(&judge, &around);
         let saved = saver.saving.snapshots.load_at(0, 1, 6).expect("it was saved");
         assert_eq!(whole(&saved), whole(&judge));
+    }
+
+    /// A disk that stalls kept the judge from its records.
+    #[tokio::test]
+    async fn a_judge_goes_on_while_the_disk_has_no_room_for_what_is_saved() {
+        let disk = FailingDisk::default();
+        let (mut judge, mut saver, around) = saver(&disk);
+        saver.begin(&mut judge, &around);
+        let stalled = disk.fault.lock().expect("nobody panics");
+        // Nobody takes what is sent before: as if blocks had been.
+        let open = saver.open.as_mut().expect("it was begun");
+        while open.parts.try_send(Part::Block(vec![0; 9])).is_ok() {}
+        saver.go_on(&mut judge);
+        take(&mut judge, 5, None);
+        assert_eq!((saver.is_saving(), saver.pause()), (true, PAUSE));
+        drop(stalled);
+        go_on_to_the_end(&mut saver, &mut judge);
+        assert_eq!((saver.saved, saver.pause()), (Some(5), Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn it_is_time_when_a_third_of_the_journal_came() {
+        let (mut judge, mut saver, around) = saver(&FailingDisk::default());
+        let append = || around.journal.append_tick(0).expect("a tick always fits");
+        while around.journal.bytes_since(0) < around.journal.max_bytes() / SHARE {
+            assert!(!saver.is_due(&around.journal));
+            append();
+        }
+        assert!(saver.is_due(&around.journal));
+        (0..append()).for_each(|sequence| take(&mut judge, sequence, None));
+        saver.begin(&mut judge, &around);
+        go_on_to_the_end(&mut saver, &mut judge);
+        assert!(!saver.is_due(&around.journal));
     }
 
     #[tokio::test]

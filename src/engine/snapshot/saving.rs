@@ -6,6 +6,7 @@
 use super::{Blocks, FORMAT, Head, Kind};
 use crate::engine::Engine;
 use crate::engine::table::{Reader, Table};
+use crate::series::LabelRun;
 
 /// What was saved of an engine, and what is still to be.
 #[derive(Debug)]
@@ -16,8 +17,7 @@ pub(in crate::engine) struct Saving {
     end: u32,
     /// Those of them whose turn will be passed over: saved already, or taken since. A bit for each slot.
     passed: Vec<u64>,
-    /// Of those whose turn it is, and of those who change before.
-    readers: [Reader; 2],
+    reader: Reader,
     ended: bool,
 }
 
@@ -40,15 +40,30 @@ impl Saving {
         table.free().iter().for_each(|slot| blocks.item(Kind::Free, slot));
         let end = table.slot_count() as u32;
         let passed = vec![0; (end as usize).div_ceil(u64::BITS as usize)];
-        Self { blocks, turn: 0, end, passed, readers: Default::default(), ended: false }
+        Self { blocks, turn: 0, end, passed, reader: Reader::default(), ended: false }
     }
 
-    /// Saves the series in `slot` if it has not been and is one of those that there were: it is about to change.
+    /// Saves the series in `slot` if it has not been and is one of those that there were: it is about to change. Where
+    /// its `labels` are not at hand they are read.
     #[inline(never)]
-    pub(in crate::engine) fn save_before_change(&mut self, slot: u32, table: &Table) {
-        if self.pass(slot) {
-            let [_, reader] = &mut self.readers;
-            self.blocks.series(slot, table, reader);
+    pub(in crate::engine) fn save_before_change(
+        &mut self,
+        slot: u32,
+        labels: Option<LabelRun<'_>>,
+        table: &mut Table,
+    ) {
+        if !self.pass(slot) {
+            return;
+        }
+        match (labels, table.get(slot)) {
+            (Some(labels), Some(entry)) => self.blocks.series(slot, labels, &entry.known),
+            _ => self.save(slot, table),
+        }
+    }
+
+    fn save(&mut self, slot: u32, table: &Table) {
+        if let Some((labels, known)) = table.known(slot, &mut self.reader) {
+            self.blocks.series(slot, labels, known);
         }
     }
 
@@ -68,8 +83,7 @@ impl Saving {
         while self.blocks.full.is_empty() && self.turn < self.end {
             let slot = self.turn;
             if self.pass(slot) {
-                let [reader, _] = &mut self.readers;
-                self.blocks.series(slot, table, reader);
+                self.save(slot, table);
             }
             self.turn += 1;
         }

@@ -3,6 +3,8 @@
 //! Slots are part of it: the sweep follows them, and the order in which free ones are taken decides where the next
 //! series goes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Known, Reader, Table};
@@ -97,14 +99,14 @@ pub(in crate::engine) struct Rebuild {
     pace: Pace,
     /// How many slots up to the last were left empty so far.
     gaps: usize,
-    /// Series that came before so many others that their slots were too far.
-    early: Vec<(u32, SeriesHash, Entry)>,
+    /// Series that came before so many others that their slots were too far, by slots.
+    early: BTreeMap<u32, Entry>,
 }
 
 impl Rebuild {
     /// Begins with an empty table.
     pub(in crate::engine) fn new(limits: &SeriesLimits, shards: usize, pace: Pace) -> Self {
-        Self { table: Table::new(limits, shards), pace, gaps: 0, early: Vec::new() }
+        Self { table: Table::new(limits, shards), pace, gaps: 0, early: BTreeMap::new() }
     }
 
     pub(in crate::engine) fn ignore(&mut self, hash: SeriesHash) -> Result<(), Misplaced> {
@@ -126,23 +128,28 @@ impl Rebuild {
     ) -> Result<(), Misplaced> {
         let (hash, way) = (SeriesHash::of(labels), Way::of(labels));
         let entry = Entry { hash: hash.into(), labels: self.table.labels.keep(labels), way, known };
-        match self.has_room(slot) {
-            true => self.settle(slot, hash, entry),
-            false => {
-                self.early.push((slot, hash, entry));
-                Ok(())
-            }
+        if !self.has_room(slot) {
+            return match self.early.insert(slot, entry) {
+                None => Ok(()),
+                Some(_) => Err(Misplaced::Slot),
+            };
         }
+        self.settle(slot, entry)?;
+        while let Some(early) = self.early.first_entry()
+            && has_room(&self.table, self.gaps, *early.key())
+        {
+            let (slot, entry) = early.remove_entry();
+            self.settle(slot, entry)?;
+        }
+        Ok(())
     }
 
-    /// Whether no more slots would be empty then than are free.
     fn has_room(&self, slot: u32) -> bool {
-        let skipped = (slot as usize).saturating_sub(self.table.slots.len());
-        self.gaps + skipped <= self.table.free.len()
+        has_room(&self.table, self.gaps, slot)
     }
 
-    fn settle(&mut self, slot: u32, hash: SeriesHash, entry: Entry) -> Result<(), Misplaced> {
-        let table = &mut self.table;
+    fn settle(&mut self, slot: u32, entry: Entry) -> Result<(), Misplaced> {
+        let (table, hash) = (&mut self.table, entry.hash());
         if table.find(hash).is_some() {
             return Err(Misplaced::Twice);
         }
@@ -158,21 +165,11 @@ impl Rebuild {
         Ok(())
     }
 
-    fn settle_early(&mut self) -> Result<(), Misplaced> {
-        let mut early = std::mem::take(&mut self.early);
-        early.sort_unstable_by_key(|(slot, ..)| *slot);
-        for (slot, hash, entry) in early {
-            if !self.has_room(slot) {
-                return Err(Misplaced::Slot);
-            }
-            self.settle(slot, hash, entry)?;
-        }
-        Ok(())
-    }
-
     /// The table, where everything found its place.
     pub(in crate::engine) fn finish(mut self) -> Result<Table, Misplaced> {
-        self.settle_early()?;
+        if !self.early.is_empty() {
+            return Err(Misplaced::Slot);
+        }
         let table = &mut self.table;
         let count = table.slots.len() + table.free.len() - self.gaps;
         table.grow(count);
@@ -190,6 +187,12 @@ impl Rebuild {
         table.set_pace(self.pace);
         Ok(self.table)
     }
+}
+
+/// Whether no more slots of `table` would be empty, with one taken, than are free: so many `gaps` there are.
+fn has_room(table: &Table, gaps: usize, slot: u32) -> bool {
+    let skipped = (slot as usize).saturating_sub(table.slots.len());
+    gaps + skipped <= table.free.len()
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! What stands in a request is known while it is built: series of one group differ in their names alone, and in a few
 //! bytes from a group before whose labels are divided alike. Where all series are of one kind, that is the last one; where a
 //! scrape brings target after target, it is the same family of the target before. So copies are written where a
-//! compressor would have to search for them, and what is copied is written nowhere before.
+//! compressor would have to search for them, and what is copied is written nowhere before. A group that differs only where
+//! the one before of its kind did is written by its pattern, without a search.
 
 mod pattern;
 mod shared;
@@ -641,6 +642,47 @@ mod tests {
             }
             both.check();
         }
+    }
+
+    /// A few sources in turn, of which some places change nearly every time.
+    #[test]
+    fn patterns_of_several_kinds_in_turn_say_what_the_other_builder_says() {
+        let (mut both, mut state, mut hits) = (Both::default(), 11, 0);
+        let mut dice = |sides| dice(&mut state, sides);
+        for _ in 0..250 {
+            let kinds = 1 + dice(3) as usize;
+            let spans: Vec<_> = (0..1 + dice(5)).map(|_| 1 + dice(9) as usize).collect();
+            let (pads, outputs) = ([dice(40), dice(3)], [1, 2, 2, 3, 4, 5][dice(6) as usize]);
+            let mut values: Vec<String> = spans.iter().map(|&length| "a".repeat(length)).collect();
+            for group in 0..20 + dice(40) as usize {
+                for value in &mut values {
+                    // Mostly another first and last byte, which a pattern asks for.
+                    let letters =
+                        [b'a' + dice(26) as u8, b'a' + (group % [26, 1][dice(9) as usize / 8]) as u8];
+                    let ends = [0..1, value.len() - 1..value.len()];
+                    for (end, letter) in ends.into_iter().zip(letters).filter(|_| dice(12) > 0) {
+                        value.replace_range(end, char::from(letter).encode_utf8(&mut [0; 4]));
+                    }
+                }
+                let name = ["up", "is", "requests"][group % kinds];
+                let pads = pads.map(|pad| "-".repeat(pad as usize));
+                let places = ["a", "c", "m1", "metric_name_", "z"].into_iter();
+                let mut labels = vec![("__name__", name), ("b", &pads[0])];
+                labels.extend(places.zip(&values).map(|(place, value)| (place, &**value)));
+                labels.push(("zz", &pads[1]));
+                labels.retain(|(_, value)| !value.is_empty());
+                let mut value =
+                    |index: usize| [group as f64, 0.0, -0.0, 1.0][(index + dice(12) as usize / 11) % 4];
+                let names = NAMES.into_iter().cycle();
+                let outputs: Vec<_> =
+                    (0..outputs).zip(names).map(|(index, name)| (name, value(index))).collect();
+                let timestamp = if dice(20) == 0 { 0 } else { 1_700_000_000_000 };
+                both.weave(&labels, ["m", ["", "rate"][group % kinds % 2]], &outputs, timestamp);
+                hits += usize::from(both.packed.groups[both.packed.last].pattern.was_taken());
+            }
+            both.check();
+        }
+        assert!(hits > 1000, "{hits}");
     }
 
     #[test]

@@ -20,6 +20,9 @@ const ROOM: usize = 256;
 /// Elements that can be written once more at once, in bytes.
 pub(in crate::wire) const REPEATED_MAX: usize = 128;
 
+// Who changes some of the repeated bytes may do so in words of eight.
+const _: () = assert!(REPEATED_MAX + size_of::<u64>() <= ROOM);
+
 /// Tags of copies with two bytes of offset, and with eleven bits of it.
 const FAR_TAG: u32 = 2;
 const NEAR_TAG: u32 = 1;

@@ -15,6 +15,9 @@ const SERIES_MAX: usize = 4;
 /// Bytes that are compared and written at once at one of these places.
 const WORD: usize = size_of::<u64>();
 
+// Places among elements are kept as bytes.
+const _: () = assert!(REPEATED_MAX <= u8::MAX as usize);
+
 /// What is written at these places.
 pub(super) type Words = [u64; CHANGES_MAX];
 
