@@ -1,7 +1,7 @@
 //! Small bodies that would be large requests.
 
-use promantis::wire::decode::{Limits, Malformed, Protocol, decode};
-use promantis::wire::prompb::v2;
+use promantis::wire::decode::{LABELS_ABSURD, Limits, Malformed, Protocol, decode};
+use promantis::wire::prompb::{v1, v2};
 use promantis::wire::snappy::{SnappyError, compress, decompress};
 use prost::Message;
 
@@ -123,4 +123,23 @@ fn room_for_labels_is_reserved_within_the_limit_for_labels() {
     let beside_labels = 1001 * (48 + 16) + 4096;
     let bytes = decoded.batch.memory_bytes();
     assert!(bytes < 40_000 + beside_labels, "{bytes} bytes");
+}
+
+#[test]
+fn a_series_of_absurdly_many_labels_ends_the_request_and_one_of_many_does_not() {
+    let max = Limits::default().labels_max * LABELS_ABSURD;
+    for count in [max, max + 1] {
+        let labels = vec![v1::Label { name: "a".into(), value: "b".into() }; count];
+        let series = v1::TimeSeries { labels, ..v1::TimeSeries::default() };
+        let one = v1::WriteRequest { timeseries: vec![series], ..v1::WriteRequest::default() };
+        let series = v2::TimeSeries { labels_refs: vec![0; 2 * count], ..v2::TimeSeries::default() };
+        let two = v2::Request { symbols: vec![vec![]], timeseries: vec![series] };
+        for (protocol, raw) in [(Protocol::V1, one.encode_to_vec()), (Protocol::V2, two.encode_to_vec())] {
+            let refused = matches!(
+                decode(protocol, raw, &Limits::default(), LATEST),
+                Err(Malformed::AbsurdSeries { max: told }) if told == max
+            );
+            assert_eq!(refused, count > max, "{protocol:?}, {count} labels");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use promantis::series::{LabelRunBuf, MetricKind, SeriesHash};
 use promantis::wire::SyntaxError;
-use promantis::wire::decode::{Decoded, Limits, Malformed, Protocol, Tally, decode};
+use promantis::wire::decode::{Decoded, LABELS_ABSURD, Limits, Malformed, Protocol, Tally, decode};
 use promantis::wire::prompb::{v1, v2};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -418,15 +418,26 @@ pub(super) fn damaged(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<
     })
 }
 
-/// Both say the same, or both refuse. The one exception: prost skips groups, which we refuse.
+/// Both say the same, or both refuse. Two exceptions: prost skips groups, which we refuse, and reads on where a series has
+/// absurdly many labels.
 pub(super) fn agrees(protocol: Protocol, raw: Vec<u8>) -> Result<(), TestCaseError> {
+    let max = limits().labels_max * LABELS_ABSURD;
     let oracle = match protocol {
-        Protocol::V1 => v1::WriteRequest::decode(&raw[..]).map(|request| Outcome::of_v1(&request)),
-        Protocol::V2 => v2::Request::decode(&raw[..]).map(|request| Outcome::of_v2(&request)),
+        Protocol::V1 => v1::WriteRequest::decode(&raw[..])
+            .map(|it| (Outcome::of_v1(&it), it.timeseries.iter().any(|series| series.labels.len() > max))),
+        Protocol::V2 => v2::Request::decode(&raw[..]).map(|it| {
+            (Outcome::of_v2(&it), it.timeseries.iter().any(|series| series.labels_refs.len() / 2 > max))
+        }),
     };
     match (decode(protocol, raw, &limits(), LATEST), oracle) {
-        (Ok(ours), Ok(oracle)) => prop_assert_eq!(Outcome::of(&ours), oracle),
+        (Ok(ours), Ok((oracle, is_absurd))) => {
+            prop_assert!(!is_absurd, "a series of more than {max} labels is accepted");
+            prop_assert_eq!(Outcome::of(&ours), oracle);
+        }
         (Ok(_), Err(error)) => prop_assert!(false, "prost refuses what we accept: {error}"),
+        (Err(Malformed::AbsurdSeries { .. }), Ok((_, is_absurd))) => {
+            prop_assert!(is_absurd, "a series of at most {max} labels is called absurd");
+        }
         (Err(error), Ok(_)) => {
             let is_group = matches!(error, Malformed::Syntax(SyntaxError::Group { .. }));
             prop_assert!(is_group, "prost accepts what we refuse: {error}");
