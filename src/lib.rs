@@ -30,8 +30,8 @@
 //! journal, where [`edge::send`] reads them with a cursor for each target, and delivers them in order, whatever the
 //! others do. The last judgements are kept in [`edge::recent`] for [`edge::api`] and its page.
 //!
-//! Now and then a shard saves what it knows in [`edge::snapshot`], a block between two records. A start is [`edge::recovery`]: the newest snapshots,
-//! and the journal's records after them taken once more.
+//! Now and then a shard saves what it knows in [`edge::snapshot`], a block between two records. A start is
+//! [`edge::recovery`]: the newest snapshots, and the journal's records after them taken once more.
 //!
 //! # Using the library
 //!

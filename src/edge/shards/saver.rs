@@ -351,7 +351,7 @@ mod tests {
         let (mut judge, mut saver, around) = saver(&disk);
         saver.begin(&mut judge, &around);
         let stalled = disk.fault.lock().expect("nobody panics");
-        // Nobody takes what is sent before: as if blocks had been.
+        // A disk that stalls takes none of what is handed over, until there is no room for more.
         let open = saver.open.as_mut().expect("it was begun");
         while open.parts.try_send(Part::Block(vec![0; 9])).is_ok() {}
         saver.go_on(&mut judge);

@@ -67,8 +67,8 @@ impl Saving {
         }
     }
 
-    /// Passes over `slot` when its turn comes: from now on it has a series that there was not. Whether its turn would
-    /// have come.
+    /// Passes over `slot` when its turn comes: it is being saved, or from now on it has a series that there was not.
+    /// Whether its turn would have come.
     pub(in crate::engine) fn pass(&mut self, slot: u32) -> bool {
         let (word, bit) = (slot as usize / u64::BITS as usize, 1 << (slot % u64::BITS));
         if !(self.turn..self.end).contains(&slot) || self.passed[word] & bit != 0 {

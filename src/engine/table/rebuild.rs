@@ -128,7 +128,7 @@ impl Rebuild {
     ) -> Result<(), Misplaced> {
         let (hash, way) = (SeriesHash::of(labels), Way::of(labels));
         let entry = Entry { hash: hash.into(), labels: self.table.labels.keep(labels), way, known };
-        if !self.has_room(slot) {
+        if !has_room(&self.table, self.gaps, slot) {
             return match self.early.insert(slot, entry) {
                 None => Ok(()),
                 Some(_) => Err(Misplaced::Slot),
@@ -142,10 +142,6 @@ impl Rebuild {
             self.settle(slot, entry)?;
         }
         Ok(())
-    }
-
-    fn has_room(&self, slot: u32) -> bool {
-        has_room(&self.table, self.gaps, slot)
     }
 
     fn settle(&mut self, slot: u32, entry: Entry) -> Result<(), Misplaced> {
