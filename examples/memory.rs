@@ -4,11 +4,12 @@
 //!
 //! Each kind in a process of its own, in which nothing is measured but an engine: resident memory once labels and room
 //! for a batch are there, and again after the last batch. Values have two decimals and a daily rhythm. Weeks take a
-//! sample a minute of every series, so there are fifty times fewer series.
+//! sample a minute of every series, so there are fifty times fewer series. Large pages are asked for, as the server does.
 
 use std::process::Command;
 use std::sync::Arc;
 
+use promantis::cli::huge_pages;
 use promantis::cli::workload::Shape;
 use promantis::engine::derive::Derived;
 use promantis::engine::sink::{Judgement, Sink};
@@ -61,6 +62,7 @@ impl Sink for Nobody {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    huge_pages::ask()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {

@@ -3,7 +3,7 @@
 //! `cargo run --release --example throughput -- [--series 10000] [--rounds 20] [--labels alike|mixed]`
 //!
 //! One thread, in process, no network. Each series sends one sample per round, in requests of 2,000 series: with ten
-//! labels of one shape, or family after family of many targets. Buffers are used again, as the server does. Times are
+//! labels of one shape, or family after family of many targets. Buffers are used again and large pages asked for, as the server does. Times are
 //! of the thread's own CPU, and of each stage the fastest round after a warm-up counts, because machines are shared;
 //! `prost` is decoded in the same run as the yardstick.
 
@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use prost::Message;
 use rustix::time::{ClockId, clock_gettime};
 
+use promantis::cli::huge_pages;
 use promantis::cli::workload::{STEP_MS, Shape, bodies};
 use promantis::engine::derive::{Derived, Labels};
 use promantis::engine::sink::{Judgement, Sink};
@@ -86,6 +87,7 @@ fn decoded(room: &mut Batch) {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    huge_pages::ask()?;
     let Options { series, rounds, shape } = options()?;
     let yaml = format!("limits: {{series_max: {series}, new_series_per_second: {series}}}");
     let plan = promantis::config::parse(&yaml)?.plan;

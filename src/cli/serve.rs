@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Failure, Signals, load};
+use super::{Failure, Signals, huge_pages, load};
 use crate::app::{App, Source};
 use crate::config::Config;
 
@@ -26,6 +26,9 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: Options) -> Result<(), Failure> {
+    if let Err(error) = huge_pages::ask() {
+        tracing::debug!(%error, "large pages are not asked for");
+    }
     let source = Source { origin: options.config.into(), listen: options.listen };
     let config = load(&source)?;
     let runtime = runtime()?;

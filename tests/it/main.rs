@@ -11,6 +11,7 @@ mod durability;
 mod forward;
 mod ha;
 mod history;
+mod huge_pages;
 mod live;
 mod readme;
 mod receiving;
