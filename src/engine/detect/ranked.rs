@@ -233,6 +233,13 @@ impl<K: Key> Ranked<K> {
         self.keys[rank]
     }
 
+    /// The keys of `rank` and of the next, both below [`CAPACITY`].
+    #[inline(always)]
+    pub(super) fn pair(&self, rank: usize) -> [K; 2] {
+        let pair = &self.keys[rank..rank + 2];
+        [pair[0], pair[1]]
+    }
+
     /// The rank of a known slot.
     pub(super) fn rank(&self, slot: usize) -> usize {
         usize::from(self.ranks[slot])
