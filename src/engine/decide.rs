@@ -96,7 +96,7 @@ impl Decision {
         self.seen = self.seen.saturating_add(u32::from(!warm));
         let learned = votes.learned();
         let Some(by) = votes.speaking(learned) else {
-            return (None, self.lesson(sample.value, None, warm));
+            return (None, self.lesson(sample.value, None, votes));
         };
         let verdict = votes.of(by);
         let score = judge(sample.value, by, verdict, policy);
@@ -119,7 +119,7 @@ impl Decision {
         };
         let lesson = match shift {
             Some(_) => Lesson::Learn(sample.value),
-            None => self.lesson(sample.value, learned.map(|kind| votes.of(kind)), warm),
+            None => self.lesson(sample.value, learned.filter(|_| warm), votes),
         };
         (Some(decided), lesson)
     }
@@ -190,10 +190,12 @@ impl Decision {
         if count == 0 { 0.0 } else { sum / f64::from(count) }
     }
 
-    fn lesson(&self, value: f64, learned: Option<Verdict>, warm: bool) -> Lesson {
-        match learned {
+    /// What may be learned of a value, by whom of those that voted it is known well enough.
+    fn lesson(&self, value: f64, known: Option<DetectorKind>, votes: &Votes) -> Lesson {
+        match known {
             _ if self.is_flagged() => Lesson::Withhold,
-            Some(Verdict { score, band }) if warm && score.abs() > 1.0 => {
+            Some(kind) if votes.score(kind).abs() > 1.0 => {
+                let band = votes.of(kind).band;
                 Lesson::Learn(value.clamp(band.lower, band.upper))
             }
             _ => Lesson::Learn(value),

@@ -82,14 +82,14 @@ pub fn admit(sample: Sample, newest: Option<i64>) -> Result<(), Skip> {
         Some(newest) if sample.timestamp == newest => return Err(Skip::Duplicate),
         _ => {}
     }
-    if is_stale_marker(sample.value) {
+    if sample.value.is_finite() {
+        Ok(())
+    } else if is_stale_marker(sample.value) {
         Err(Skip::Stale)
     } else if sample.value.is_nan() {
         Err(Skip::NotANumber)
-    } else if sample.value.is_infinite() {
-        Err(Skip::Infinite)
     } else {
-        Ok(())
+        Err(Skip::Infinite)
     }
 }
 

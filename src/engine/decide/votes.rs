@@ -71,6 +71,12 @@ impl Votes {
         self.verdicts.of(kind)
     }
 
+    /// The score of `kind`, who said something.
+    #[inline]
+    pub(super) fn score(&self, kind: DetectorKind) -> f64 {
+        self.verdicts.score(kind)
+    }
+
     /// Who speaks for what was learned: the calmer of the short memory and the long one.
     ///
     /// The short memory is the median of the methods that share the window. The long one is the baseline, and

@@ -36,13 +36,10 @@ impl Odd {
         self.ranks >> rank & 1 != 0
     }
 
-    /// Whether one has any of these ranks.
+    /// Whether one has any of these ranks, or of those that follow.
     #[inline(always)]
-    pub(super) fn is_among(&self, ranks: &[usize]) -> bool {
-        if self.is_empty() {
-            return false;
-        }
-        let asked = ranks.iter().fold(0, |asked, rank| asked | 1 << rank);
+    pub(super) fn is_in_pairs(&self, ranks: &[usize]) -> bool {
+        let asked = ranks.iter().fold(0, |asked, rank| asked | 3 << rank);
         self.ranks & asked != 0
     }
 

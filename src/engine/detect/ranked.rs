@@ -1,7 +1,7 @@
 //! Keys of the last 60 observations, ascending, and the rank of each slot of their ring.
 //!
 //! A quantile is read off and never sorted for. To learn costs one count over the keys, one move of at most
-//! 59 of them and one pass over the ranks, all without a branch on the data.
+//! 59 of them and one pass over the ranks, all without a branch on the data where keys have two bytes.
 //!
 //! Invariant: the first `len` keys ascend, and among equal ones by age, oldest first; `ranks` of the slots that
 //! are known is a permutation of `0..len`.
@@ -12,7 +12,10 @@ pub const CAPACITY: usize = 60;
 /// So many ranks move at once: those that fit a register.
 const LANES: usize = 16;
 
-/// The rank of a slot that nothing was learned into: outside of every range of ranks that moves.
+/// The same for keys of two bytes.
+const KEY_LANES: usize = 8;
+
+/// The rank of a slot that nothing was learned into: as a number with a sign below all others, so that it never moves.
 const UNKNOWN_RANK: u8 = u8::MAX;
 
 /// What observations are ranked by.
@@ -22,24 +25,89 @@ pub(super) trait Key: Copy + PartialEq {
 
     /// How many of `keys` are at most `key`.
     fn count_up_to(keys: &[Self; CAPACITY], key: Self) -> usize;
+
+    /// Takes the key of rank `from` out of `keys`, which ascend, and puts `key` in, whose rank is `to` then.
+    fn replace(keys: &mut [Self; CAPACITY], key: Self, ends: (usize, usize));
 }
 
 /// Counts in integers as wide as the key, so that as many compare at once as fit a register.
 macro_rules! key {
-    ($key:ty, $unknown:expr, $count:ty) => {
+    ($key:ty, $unknown:expr, $count:ty, $replace:ident) => {
         impl Key for $key {
             const UNKNOWN: Self = $unknown;
 
             fn count_up_to(keys: &[Self; CAPACITY], key: Self) -> usize {
                 keys.iter().map(|&other| <$count>::from(other <= key)).sum::<$count>() as usize
             }
+
+            #[inline(always)]
+            fn replace(keys: &mut [Self; CAPACITY], key: Self, ends: (usize, usize)) {
+                $replace(keys, key, ends);
+            }
         }
     };
 }
 
-key!(f64, f64::INFINITY, u64);
-key!(i32, i32::MAX, u32);
-key!(i16, i16::MAX, u16);
+key!(f64, f64::INFINITY, u64, replace);
+key!(i32, i32::MAX, u32, replace);
+key!(i16, i16::MAX, u16, replace_at_once);
+
+fn replace<K: Copy>(keys: &mut [K; CAPACITY], key: K, (from, to): (usize, usize)) {
+    let up = from < to;
+    let (first, count) = if up { (from + 1, to - from) } else { (to, from - to) };
+    keys.copy_within(first..first + count, if up { from } else { to + 1 });
+    keys[to] = key;
+}
+
+/// So many keys of two bytes.
+type Few = [i16; KEY_LANES];
+
+fn few(keys: &[i16], start: usize) -> Few {
+    let mut few = [0; KEY_LANES];
+    few.copy_from_slice(&keys[start..start + KEY_LANES]);
+    few
+}
+
+/// Puts `others` in the place of those `keys` that are less than `span` above `least`.
+#[inline(always)]
+fn give_way(keys: Few, others: Few, (least, span): (i16, i16)) -> Few {
+    let mut moved = keys;
+    for (key, other) in moved.iter_mut().zip(others) {
+        // Wraps around, so that one comparison tells both bounds.
+        let above = key.wrapping_sub(least).wrapping_add(i16::MIN);
+        *key = if above < span.wrapping_add(i16::MIN) { other } else { *key };
+    }
+    moved
+}
+
+/// Those between the key that leaves and the one that comes give way to their neighbours; which ones these are is told
+/// by their values. To keys that are equal to one of both it makes no difference.
+#[inline(always)]
+fn replace_at_once(keys: &mut [i16; CAPACITY], key: i16, (from, to): (usize, usize)) {
+    const LAST: usize = CAPACITY - 1;
+    const TAIL: usize = LAST - KEY_LANES;
+    let leaving = keys[from];
+    let (between, after) = if leaving < key {
+        ((leaving, key.wrapping_sub(leaving)), 2)
+    } else {
+        ((key.wrapping_add(1), leaving.wrapping_sub(key)), 0)
+    };
+    // The neighbour of a key.
+    let beside = |keys: &[i16], start: usize| few(&keys[after..], start - 1);
+    let ends = (keys[usize::from(from == 0)], keys[LAST - usize::from(from == LAST)]);
+    // Some of the last ones move with those before, and are taken as they are now.
+    let tail = give_way(few(keys, TAIL), beside(keys, TAIL), between);
+    let mut others = beside(keys, 1);
+    for start in (1..TAIL).step_by(KEY_LANES) {
+        let next = beside(keys, TAIL.min(start + KEY_LANES));
+        let moved = give_way(few(keys, start), others, between);
+        keys[start..start + KEY_LANES].copy_from_slice(&moved);
+        others = next;
+    }
+    keys[TAIL..LAST].copy_from_slice(&tail);
+    (keys[0], keys[LAST]) = ends;
+    keys[to] = key;
+}
 
 /// Whose turn it is: the slot that is written next, and how many are known.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
@@ -112,11 +180,13 @@ pub(super) struct Ranked<K> {
     turn: Turn,
 }
 
-/// Moves those of `ranks` by `step` that are among the `count` from `first` on.
+/// Moves `ranks` as those do that follow when `from` is given up and `to` is taken.
 #[inline(always)]
-fn move_ranks(ranks: &mut [u8; LANES], (first, count, step): (u8, u8, u8)) {
+fn move_ranks(ranks: &mut [u8; LANES], (from, to): (i8, i8)) {
     for rank in ranks {
-        *rank = rank.wrapping_add(if count <= rank.wrapping_sub(first) { 0 } else { step });
+        // An unknown rank is below all.
+        let closed = *rank as i8 - i8::from(*rank as i8 > from);
+        *rank = (closed + i8::from(closed >= to)) as u8;
     }
 }
 
@@ -163,6 +233,13 @@ impl<K: Key> Ranked<K> {
         self.keys[rank]
     }
 
+    /// The keys of `rank` and of the next, both below [`CAPACITY`].
+    #[inline(always)]
+    pub(super) fn pair(&self, rank: usize) -> [K; 2] {
+        let pair = &self.keys[rank..rank + 2];
+        [pair[0], pair[1]]
+    }
+
     /// The rank of a known slot.
     pub(super) fn rank(&self, slot: usize) -> usize {
         usize::from(self.ranks[slot])
@@ -190,28 +267,60 @@ impl<K: Key> Ranked<K> {
         let from = rank.unwrap_or(self.len());
         let leaving = rank.map(|rank| self.keys[rank]);
         let to = before - usize::from(from < before);
-        self.move_between(from, to);
-        self.keys[to] = key;
+        K::replace(&mut self.keys, key, (from, to));
+        self.move_ranks(from, to);
         self.ranks[slot] = to as u8;
         self.turn.advance();
         Moved { from, to, leaving }
     }
 
-    /// Makes room at rank `to` by closing the gap at rank `from`.
+    /// Closes the gap at rank `from`, and makes room at rank `to`.
     #[inline]
-    fn move_between(&mut self, from: usize, to: usize) {
-        let up = from < to;
-        let (first, count) = if up { (from + 1, to - from) } else { (to, from - to) };
-        self.keys.copy_within(first..first + count, if up { from } else { to + 1 });
-        let (first, count, step) = (first as u8, count as u8, if up { u8::MAX } else { 1 });
+    fn move_ranks(&mut self, from: usize, to: usize) {
+        let ends = (from as i8, to as i8);
         let (whole, tail) = (CAPACITY / LANES * LANES, CAPACITY - LANES);
         // The last ones overlap with others, and are taken as they were before.
         let mut last = [0; LANES];
         last.copy_from_slice(&self.ranks[tail..]);
         for ranks in self.ranks[..whole].as_chunks_mut().0 {
-            move_ranks(ranks, (first, count, step));
+            move_ranks(ranks, ends);
         }
-        move_ranks(&mut last, (first, count, step));
+        move_ranks(&mut last, ends);
         self.ranks[tail..].copy_from_slice(&last);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_move_at_once_stand_as_if_they_were_moved() {
+        let mut dice = 7_u32;
+        let mut throw = |sides: u32| {
+            dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (dice >> 16) % sides
+        };
+        // With few sides nearly all are equal.
+        for sides in [1, 2, 5, 40, 65_533] {
+            let mut key = || (throw(sides) as i32 - sides as i32 / 2) as i16;
+            for known in [0, 1, 30, CAPACITY - 1, CAPACITY].repeat(40) {
+                let mut keys = [i16::UNKNOWN; CAPACITY];
+                keys[..known].fill_with(&mut key);
+                keys.sort_unstable();
+                let key = key();
+                let (less, up_to) =
+                    (keys.partition_point(|&other| other < key), i16::count_up_to(&keys, key));
+                let leaves = if known < CAPACITY { known..known + 1 } else { 0..CAPACITY };
+                for (from, before) in leaves.flat_map(|from| (less..=up_to).map(move |before| (from, before)))
+                {
+                    let to = before - usize::from(from < before);
+                    let (mut moved, mut at_once) = (keys, keys);
+                    replace(&mut moved, key, (from, to));
+                    replace_at_once(&mut at_once, key, (from, to));
+                    assert_eq!(at_once, moved, "{key} from {from} to {to} in {keys:?}");
+                }
+            }
+        }
     }
 }

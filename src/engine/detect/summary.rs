@@ -34,16 +34,17 @@ pub(super) trait Ascending {
     /// The observation of `rank`, 0 for the smallest. `rank` is below `len`.
     fn at(&self, rank: usize) -> f64;
 
-    /// The observations of these ranks, in a loop since that of an array's `map` is not inlined.
-    fn at_all<const N: usize>(&self, ranks: [usize; N]) -> [f64; N]
+    /// The observations of these ranks, each with the next one, in a loop since that of an array's `map` is not
+    /// inlined. Ranks are below that of the last.
+    fn pairs<const N: usize>(&self, ranks: [usize; N]) -> [[f64; 2]; N]
     where
         Self: Sized,
     {
-        let mut values = [0.0; N];
-        for (value, rank) in values.iter_mut().zip(ranks) {
-            *value = self.at(rank);
+        let mut pairs = [[0.0; 2]; N];
+        for (pair, rank) in pairs.iter_mut().zip(ranks) {
+            *pair = [self.at(rank), self.at(rank + 1)];
         }
-        values
+        pairs
     }
 
     /// Mean and standard deviation of the population; both 0 when empty, not finite where sums overflow.
@@ -64,10 +65,8 @@ pub(super) fn summary(known: &impl Ascending) -> Option<Summary> {
     }
     let last = known.len() - 1;
     let (first, third) = (Quantile::of(0.25, last), Quantile::of(0.75, last));
-    let [low, high] = [last / 2, last.div_ceil(2)];
-    let [one, two, low, high, five, six] =
-        known.at_all([first.rank, first.next, low, high, third.rank, third.next]);
-    let median = f64::midpoint(low, high);
+    let [[one, two], [low, next], [five, six]] = known.pairs([first.rank, last / 2, third.rank]);
+    let median = f64::midpoint(low, if last % 2 == 0 { low } else { next });
     let (mean, std) = known.mean_and_std();
     Some(Summary {
         mean,
@@ -161,16 +160,28 @@ pub(super) fn search(len: usize, is_nearer: impl Fn(usize, usize) -> bool) -> us
 fn around_end(known: &impl Ascending, median: f64, taken: usize) -> (f64, f64) {
     let len = known.len();
     let (first, end) = (len / 2 - taken, len / 2 + len.div_ceil(2) - taken);
-    let asked = [first.saturating_sub(1), first.min(len - 1), end - 1, end.min(len - 1)];
-    let [outer_below, below, above, outer_above] = known.at_all(asked);
-    let (below, above) = (median - below, above - median);
-    let low = match (taken, end - len / 2) {
+    if first == 0 || end == len {
+        return around_all_of_a_side(known, median, (first, end));
+    }
+    let [[left, below], [above, right]] = known.pairs([first - 1, end - 1]);
+    let (left, below) = (median - left, median - below);
+    let (above, right) = (above - median, right - median);
+    (if below > above { below } else { above }, if left < right { left } else { right })
+}
+
+/// The same, where all before the median are among the nearest half, or all after it.
+#[cold]
+#[inline(never)]
+fn around_all_of_a_side(known: &impl Ascending, median: f64, (first, end): (usize, usize)) -> (f64, f64) {
+    let (len, middle) = (known.len(), known.len() / 2);
+    let (below, above) = (median - known.at(first.min(len - 1)), known.at(end - 1) - median);
+    let low = match (middle - first, end - middle) {
         (0, _) => above,
         (_, 0) => below,
         _ if below > above => below,
         _ => above,
     };
-    let left = if first > 0 { median - outer_below } else { f64::INFINITY };
-    let right = if end < len { outer_above - median } else { f64::INFINITY };
+    let left = if first > 0 { median - known.at(first - 1) } else { f64::INFINITY };
+    let right = if end < len { known.at(end) - median } else { f64::INFINITY };
     (low, if left < right { left } else { right })
 }
