@@ -11,7 +11,7 @@ mod seams;
 mod source;
 
 pub use batch::{Batch, FamilyMetadata, Series};
-pub use hash::{HashedAlready, SeriesHash};
+pub use hash::{Begun, HashedAlready, STRIPE, SeriesHash};
 pub use kind::MetricKind;
 pub use labels::{Label, LabelRun, LabelRunBuf, METRIC_NAME, push_label};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale_marker, stale_marker};

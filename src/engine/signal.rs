@@ -236,6 +236,7 @@ impl<S: Sink> Writer<'_, S> {
     }
 
     /// Puts those of [`PLAIN`] that are wanted.
+    #[inline(always)]
     fn put_plain(&mut self, emit: &Emit, values: [f64; PLAIN.len()]) {
         const NONE: (&[u8], f64) = (&[], 0.0);
         let mut outputs = [NONE; PLAIN.len()];
@@ -290,6 +291,7 @@ impl<S: Sink> Writer<'_, S> {
     }
 
     /// Puts a stale marker on everything that the monitor writes.
+    #[inline(never)]
     fn stale(&mut self, monitor: &Monitor) {
         let stale = stale_marker();
         let emit = &monitor.emit;

@@ -100,6 +100,20 @@ impl Batch {
         });
     }
 
+    /// Adds a series with one sample that no replica sent, whose canonical labels stand at `labels` and have this hash.
+    #[inline]
+    pub fn push_hashed(&mut self, labels: Range<usize>, hash: SeriesHash, sample: Sample) {
+        let first = self.samples.len() as u32;
+        self.samples.push(sample);
+        self.series.push(Entry {
+            hash,
+            labels: labels.start as u32..labels.end as u32,
+            samples: first..first + 1,
+            kind: MetricKind::Unknown,
+            source: None,
+        });
+    }
+
     /// Adds a series of one's own making, which no replica sent.
     pub fn push(&mut self, labels: LabelRun<'_>, kind: MetricKind, samples: &[Sample]) {
         let (start, first) = (self.bytes.len(), self.samples.len());

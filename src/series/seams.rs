@@ -8,12 +8,11 @@ pub const GAINED: [&str; 3] = ["metric_name", "monitor", "stat"];
 
 /// Offsets in the label run of a source, found once: 12 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Seams {
-    /// Begin and end of the label `__name__`, and the length of its value.
-    name: [u16; 3],
-    /// Before which labels the gained ones go.
-    gained: [u16; GAINED.len()],
-}
+pub struct Seams(
+    /// Begin and end of the label `__name__`, and the length of its value; then, before which labels the gained ones go.
+    /// All in one, so that they are read as two numbers.
+    [u16; 3 + GAINED.len()],
+);
 
 impl Seams {
     /// Looks for the seams of `source`. None where there are none: it has no name or a label that is to be gained, or
@@ -26,30 +25,28 @@ impl Seams {
         let short = |at: usize| u16::try_from(at).ok();
         short(source.as_bytes().len())?;
         let [metric, monitor, stat] = GAINED.map(|name| short(source.insertion_point(name)));
-        Some(Self {
-            name: [short(name.start)?, short(name.end)?, short(source.metric_name()?.len())?],
-            gained: [metric?, monitor?, stat?],
-        })
+        let length = short(source.metric_name()?.len())?;
+        Some(Self([short(name.start)?, short(name.end)?, length, metric?, monitor?, stat?]))
     }
 
     /// Begin and end of the label that names the source, and where its value begins.
     #[inline]
     pub fn name(&self) -> [usize; 3] {
-        let [start, end, length] = self.name.map(usize::from);
+        let [start, end, length, ..] = self.0.map(usize::from);
         [start, end, end - length]
     }
 
     /// Before which labels of the source the gained ones go.
     #[inline]
     pub fn gained(&self) -> [usize; GAINED.len()] {
-        self.gained.map(usize::from)
+        let [.., metric, monitor, stat] = self.0.map(usize::from);
+        [metric, monitor, stat]
     }
 
     /// As two numbers, which tell any seams from others.
     #[inline]
     pub fn numbers(&self) -> [u64; 2] {
-        let [start, end, length] = self.name.map(u64::from);
-        let [metric, monitor, stat] = self.gained.map(u64::from);
+        let [start, end, length, metric, monitor, stat] = self.0.map(u64::from);
         [start | end << 16 | length << 32 | metric << 48, monitor | stat << 16]
     }
 }

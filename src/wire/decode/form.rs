@@ -1,12 +1,14 @@
 //! The form of labels: what stays of a run where only values change, and none in its length.
 //!
 //! A scrape writes many series of one form, one behind the other. Compared with the form, labels are known to be
-//! canonical for a third of what hops take.
+//! canonical for a third of what hops take. What they begin with is often the same to the byte; that is seen by the same
+//! comparison, and is not hashed again.
 
 use super::run::value_spans;
+use crate::series::{Begun, LabelRun, STRIPE, SeriesHash};
 
-/// Bytes that are compared at once.
-const BLOCK: usize = 64;
+/// Bytes that are compared at once: what is hashed at once, too.
+const BLOCK: usize = STRIPE;
 
 /// How many times in a row labels are as long as those before until their form is worth learning.
 const ALIKE_MIN: u32 = 2;
@@ -14,10 +16,15 @@ const ALIKE_MIN: u32 = 2;
 /// The form of the labels of an earlier series, which were canonical, ASCII, and named no replica.
 ///
 /// Invariant: what fits it is all of that, too.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Form {
-    /// None where no form is known.
+    /// What is looked at: all bits of those bytes whose hash is begun, of the others as the form has it. None where no form
+    /// is known.
     blocks: Vec<Block>,
+    /// The form alone.
+    loose: Vec<Block>,
+    /// The hash of what the labels seen lately begin with.
+    begun: Begun,
     /// Bytes of labels of this form.
     length: usize,
     /// Bytes of the labels seen last.
@@ -38,14 +45,35 @@ impl Form {
     /// Whether the labels that the first `length` bytes of `ahead` are to be have this form. Not at the end of a
     /// request, where less than a block is ahead.
     #[inline]
-    pub(super) fn fits(&self, ahead: &[u8], length: usize) -> bool {
+    pub(super) fn fits(&mut self, ahead: &[u8], length: usize) -> bool {
         // Most labels of another form have another length. No form is that of none.
         length == self.length
             && length > 0
             && match ahead.as_chunks().0.get(..self.blocks.len()) {
-                Some(blocks) => fit(&self.blocks, blocks),
+                Some(blocks) => fit(&self.blocks, blocks) || self.fits_loosely(blocks),
                 None => false,
             }
+    }
+
+    /// The hash of `run`, which was just found to have this form.
+    #[inline]
+    pub(super) fn hash(&self, run: LabelRun<'_>) -> SeriesHash {
+        self.begun.finish(run)
+    }
+
+    /// Whether labels have this form which may begin otherwise than those before: from there on, nothing is expected to
+    /// stay.
+    #[cold]
+    fn fits_loosely(&mut self, ahead: &[[u8; BLOCK]]) -> bool {
+        let begun = self.begun.stripes();
+        if begun == 0 || !fit(&self.loose, ahead) {
+            return false;
+        }
+        let begins = self.blocks[..begun].iter().zip(ahead);
+        let same = begins.take_while(|(block, bytes)| block.bits == **bytes).count();
+        self.blocks[same..].copy_from_slice(&self.loose[same..]);
+        self.begun = Begun::of(&ahead[..same]);
+        true
     }
 
     /// Takes note of labels that do not have this form.
@@ -63,9 +91,14 @@ impl Form {
         let mut mask = vec![0xff; run.len()];
         // Any ASCII is a value.
         value_spans(run).for_each(|value| mask[value].fill(0x80));
+        self.loose.clear();
+        self.loose.extend(mask.chunks(BLOCK).zip(run.chunks(BLOCK)).map(|(mask, run)| Block::new(mask, run)));
+        // All but the last block, until others differ.
+        let whole = run[..run.len().saturating_sub(1)].as_chunks().0;
         self.blocks.clear();
-        self.blocks
-            .extend(mask.chunks(BLOCK).zip(run.chunks(BLOCK)).map(|(mask, run)| Block::new(mask, run)));
+        self.blocks.extend(whole.iter().map(|bytes| Block { mask: [0xff; BLOCK], bits: *bytes }));
+        self.blocks.extend_from_slice(&self.loose[whole.len()..]);
+        self.begun = Begun::of(whole);
         (self.length, self.alike) = (run.len(), 0);
     }
 }
@@ -117,8 +150,17 @@ mod tests {
         form
     }
 
+    /// Whether it fits, to a form that was met by nothing else. Its hash is that of any run.
     fn fits(form: &Form, run: &[u8]) -> bool {
-        form.fits(&[run, &BEHIND].concat(), run.len())
+        let mut form = form.clone();
+        let ahead = [run, &BEHIND].concat();
+        let fits = form.fits(&ahead, run.len());
+        if fits {
+            let run = LabelRun::from_canonical(run);
+            assert_eq!(form.hash(run), SeriesHash::of(run));
+            assert!(form.fits(&ahead, run.as_bytes().len()), "what fitted fits no more");
+        }
+        fits
     }
 
     const LABELS: [(&str, &str); 4] =
@@ -176,7 +218,7 @@ mod tests {
     #[test]
     fn at_the_end_of_a_request_nothing_fits() {
         let run = run(&LABELS);
-        let form = form_of(&run);
+        let mut form = form_of(&run);
         let whole = run.len().next_multiple_of(BLOCK);
         let ahead = [&run[..], &BEHIND].concat();
         assert!(form.fits(&ahead[..whole], run.len()));

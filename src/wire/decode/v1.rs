@@ -5,11 +5,11 @@
 use std::ops::Range;
 
 use super::form::Form;
-use super::intake::{Intake, plain_tail};
+use super::intake::{Intake, Moment, plain_tail};
 use super::labels::{Arranged, LabelText, Origin, arrange, check_lengths, push_run};
 use super::run::{Prefix, canonical_prefix, is_plain_run};
 use super::{Decoded, Limits, Malformed, Protocol, Refusal};
-use crate::series::{Batch, FamilyMetadata, MetricKind, Sample};
+use crate::series::{Batch, FamilyMetadata, LabelRun, MetricKind, Sample, SeriesHash};
 use crate::wire::fields::{Fields, Span, SyntaxError};
 
 /// Bytes of a family's name at most.
@@ -39,10 +39,10 @@ pub(super) fn decode(mut batch: Batch, limits: &Limits, latest: i64) -> Result<D
     let request = Span { start: 0, end: size as u32 };
     let mut intake = Intake::new(limits, latest, room);
     let mut at = request;
-    let mut form = Form::default();
+    let mut before = Before::default();
     let mut built = Vec::new();
     loop {
-        take_plain(&mut intake, &mut batch, &mut form, &mut at);
+        take_plain(&mut intake, &mut batch, &mut before, &mut at);
         let Some((number, message)) = next_message(batch.bytes(), &mut at)? else { break };
         match number {
             1 => series(&mut intake, &mut batch, message, &mut built)?,
@@ -58,38 +58,47 @@ pub(super) fn decode(mut batch: Batch, limits: &Limits, latest: i64) -> Result<D
     Ok(intake.finish(batch))
 }
 
+/// What series have in common with those before them.
+#[derive(Default)]
+struct Before {
+    form: Form,
+    moment: Moment,
+}
+
+/// A series that a request begins with, where it is a plain one.
+struct Plain {
+    labels: Range<usize>,
+    hash: SeriesHash,
+    end: usize,
+    sample: Sample,
+}
+
 /// Takes the series ahead as long as each is in time and is, as nearly every sender writes it, short canonical labels
 /// and one sample.
 #[inline(never)]
-fn take_plain(intake: &mut Intake<'_>, batch: &mut Batch, form: &mut Form, rest: &mut Span) {
+fn take_plain(intake: &mut Intake<'_>, batch: &mut Batch, before: &mut Before, rest: &mut Span) {
     let mut taken = 0;
     let room = intake.plain_room();
     while taken < room
-        && let Some((run, end, sample)) = plain_series(rest.of(batch.bytes()), form, intake.limits)
-        && intake.is_in_time(sample)
+        && let Some(plain) = plain_series(rest.of(batch.bytes()), before, intake.limits)
+        && intake.is_in_time(plain.sample)
     {
+        let Plain { labels, hash, end, sample } = plain;
         if batch.series_count() == 0 {
             // Others will be like this one; where they are shorter, there is room for some at first.
             batch.reserve(1 + rest.len() / end.max(64));
         }
         let start = rest.start as usize;
         rest.start += end as u32;
-        push_plain(batch, start + run.start..start + run.end, sample);
+        batch.push_hashed(start + labels.start..start + labels.end, hash, sample);
         taken += 1;
     }
     intake.plain_taken(taken);
 }
 
+/// The series that `ahead` begins with, where it is a plain one.
 #[inline(always)]
-fn push_plain(batch: &mut Batch, run: Range<usize>, sample: Sample) {
-    let first = batch.samples().len();
-    batch.push_sample(sample);
-    batch.push_series(run, first, MetricKind::Unknown, None);
-}
-
-/// The series that `ahead` begins with, where it is a plain one: its labels, its end, its sample.
-#[inline(always)]
-fn plain_series(ahead: &[u8], form: &mut Form, limits: &Limits) -> Option<(Range<usize>, usize, Sample)> {
+fn plain_series(ahead: &[u8], Before { form, moment }: &mut Before, limits: &Limits) -> Option<Plain> {
     let (start, length) = match *ahead {
         [0x0a, low @ 0x80..=0xff, high @ 0..=0x7f, ..] => {
             (3, usize::from(low & 0x7f) | usize::from(high) << 7)
@@ -98,14 +107,18 @@ fn plain_series(ahead: &[u8], form: &mut Form, limits: &Limits) -> Option<(Range
         _ => return None,
     };
     let ahead = &ahead[start..];
-    let (labels, sample) = plain_tail(ahead.get(..length)?)?;
-    if !form.fits(ahead, labels) {
+    let (labels, sample) = plain_tail(ahead.get(..length)?, moment)?;
+    let run = LabelRun::from_canonical(&ahead[..labels]);
+    let hash = if form.fits(ahead, labels) {
+        form.hash(run)
+    } else {
         if !is_plain_run(ahead, labels, limits) {
             return None;
         }
-        form.see(&ahead[..labels]);
-    }
-    Some((start..start + labels, start + length, sample))
+        form.see(run.as_bytes());
+        SeriesHash::of(run)
+    };
+    Some(Plain { labels: start..start + labels, hash, end: start + length, sample })
 }
 
 /// Cuts the next field off `rest` of the request: its number and, where known, its message.
@@ -126,12 +139,13 @@ fn series(
 ) -> Result<(), Malformed> {
     let prefix = canonical_prefix(batch.bytes(), message, intake.limits);
     if let Some(Prefix { run, replica: None }) = prefix
-        && let Some((labels_end, sample)) = plain_tail(message.of(batch.bytes()))
+        && let Some((labels_end, sample)) = plain_tail(message.of(batch.bytes()), &mut Moment::default())
         && labels_end == run.len()
         && intake.is_in_time(sample)
         && intake.plain_room() > 0
     {
-        push_plain(batch, run.start as usize..run.end as usize, sample);
+        let hash = SeriesHash::of(LabelRun::from_canonical(run.of(batch.bytes())));
+        batch.push_hashed(run.start as usize..run.end as usize, hash, sample);
         intake.plain_taken(1);
         return Ok(());
     }

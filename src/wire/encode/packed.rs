@@ -12,7 +12,7 @@ mod shared;
 use super::{EncodedTimestamp, SAMPLE_TAG, SERIES_TAG, VALUE_TAG, normalised, push_varint};
 use crate::series::Woven;
 use crate::wire::snappy::{self, Elements};
-use pattern::{Noted, Pattern, Written};
+use pattern::{Noted, Pattern, SERIES_MAX, Written};
 use shared::{Kind, Shared};
 
 /// A block of fewer bytes is not compressed again.
@@ -158,11 +158,20 @@ impl PackedBuilder {
         }
         let kind = Kind::of_woven(labels);
         let place = self.begin(&kind, outputs, timestamp);
-        let gained = [labels.monitor, labels.stat];
-        if self.repeat((place, &kind, gained), labels.source.as_bytes(), outputs) {
-            return;
+        if !self.repeat((place, &kind), labels, outputs) {
+            self.weave_by_search((place, kind), labels, outputs);
         }
-        if self.is_like(place, (&kind, gained), outputs) {
+    }
+
+    /// Adds a group that has no pattern. Not in line, so that what nearly every group takes is short.
+    #[inline(never)]
+    fn weave_by_search(
+        &mut self,
+        (place, kind): (usize, Kind),
+        labels: &Woven<'_>,
+        outputs: &[(&'static [u8], f64)],
+    ) {
+        if self.is_like(place, (&kind, [labels.monitor, labels.stat]), outputs) {
             self.push_like(place, labels.source.as_bytes(), outputs);
         } else {
             self.spare.shared.set_woven(kind, labels);
@@ -232,8 +241,8 @@ impl PackedBuilder {
     #[inline(always)]
     fn repeat(
         &mut self,
-        (place, kind, gained): (usize, &Kind, [&str; 2]),
-        run: &[u8],
+        (place, kind): (usize, &Kind),
+        labels: &Woven<'_>,
         outputs: &[(&'static [u8], f64)],
     ) -> bool {
         let Self { elements, groups, timestamp: time, .. } = self;
@@ -241,32 +250,37 @@ impl PackedBuilder {
             return false;
         };
         let begin = elements.at();
-        let differ = |(layout, &(name, value)): (&Layout, &(&'static [u8], f64))| {
-            std::ptr::eq(layout.name, name).then(|| normalised(value).to_bits() != layout.value)
-        };
         // A group of no series is of a request before, and stands nowhere.
         if series.len() != outputs.len()
             || !pattern.fits(begin - *at, elements)
             || timestamp.timestamp != time.timestamp
-            || !shared.is_like(kind, gained)
-            || !pattern.has_values(series.iter().zip(outputs).map(differ))
+            || !shared.is_like(kind, [labels.monitor, labels.stat])
         {
             return false;
         }
-        let Some(words) = shared.take_by(pattern, run) else { return false };
-        let end = series.last().map_or(0, |last| last.timestamp + time.length);
-        let values = series.iter_mut().zip(outputs).map(|(layout, output)| {
-            layout.value = normalised(output.1).to_bits();
-            layout.value
-        });
-        pattern.write(elements, &words, values, begin + end);
+        let mut values = [0; SERIES_MAX];
+        for ((layout, &(name, value)), (bits, differs)) in
+            series.iter().zip(outputs).zip(values.iter_mut().zip(pattern.differ()))
+        {
+            *bits = normalised(value).to_bits();
+            if !std::ptr::eq(layout.name, name) || (*bits != layout.value) != differs {
+                return false;
+            }
+        }
+        let Some(words) = shared.take_by(pattern, labels.source.as_bytes()) else { return false };
+        let mut end = begin;
+        for (layout, bits) in series.iter_mut().zip(values) {
+            layout.value = bits;
+            end = begin + layout.timestamp + time.length;
+        }
+        pattern.write(elements, &words, &values, end);
         *at = begin;
         self.last = place;
         true
     }
 
     /// Adds a group whose labels are made of `run` as those of the one that is remembered are of its own.
-    #[inline(always)]
+    #[inline]
     fn push_like(&mut self, place: usize, run: &[u8], outputs: &[(&'static [u8], f64)]) {
         let Self { elements, groups, timestamp: time, .. } = self;
         let Group { at, shared, series, timestamp, pattern } = &mut groups[place];

@@ -10,7 +10,7 @@ use crate::wire::snappy::{Elements, REPEATED_MAX};
 const CHANGES_MAX: usize = 4;
 
 /// Series of a group that has a pattern.
-const SERIES_MAX: usize = 4;
+pub(super) const SERIES_MAX: usize = 4;
 
 /// Bytes that are compared and written at once at one of these places.
 const WORD: usize = size_of::<u64>();
@@ -126,19 +126,18 @@ impl Pattern {
         self.back == back && back > 0 && elements.is_open((back, self.open))
     }
 
-    /// Whether the values that differ, one after the other, are those that do so in the pattern. Not where one is not
-    /// comparable.
-    #[inline]
-    pub(super) fn has_values(&self, differ: impl Iterator<Item = Option<bool>>) -> bool {
-        self.values.iter().zip(differ).all(|(&at, differs)| differs == Some(at > 0))
+    /// Which values differ, one after the other.
+    #[inline(always)]
+    pub(super) fn differ(&self) -> impl Iterator<Item = bool> {
+        self.values.iter().map(|at| *at > 0)
     }
 
     /// Compares `run` with the one that was `known`, which becomes equal. Where they differ elsewhere, that stays as it is,
     /// and there is no pattern.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_changes(&self, run: &[u8], known: &mut [u8]) -> Option<Words> {
         let (mut words, mut olds) = ([0; CHANGES_MAX], [0; CHANGES_MAX]);
-        let mut whole = true;
+        let mut taken = 0;
         let changes = &self.changes[..self.count.min(CHANGES_MAX)];
         for (index, change) in changes.iter().enumerate() {
             let at = usize::from(change.source);
@@ -147,26 +146,29 @@ impl Pattern {
             let old = u64::from_le_bytes(*place);
             let differ = (new ^ old) & change.mask;
             // Fewer bytes would be written for fewer that differ.
-            whole &= (differ >> change.ends[0]) as u8 > 0 && differ >> change.ends[1] > 0;
+            if (differ >> change.ends[0]) as u8 == 0 || differ >> change.ends[1] == 0 {
+                break;
+            }
             *place = (old ^ differ).to_le_bytes();
             (words[index], olds[index]) = (new & change.mask | change.rest, old);
+            taken += 1;
         }
-        if whole && run == known {
+        if taken == changes.len() && run == known {
             return Some(words);
         }
-        for (change, old) in changes.iter().zip(olds).rev() {
+        for (change, old) in changes[..taken].iter().zip(olds).rev() {
             known[usize::from(change.source)..][..WORD].copy_from_slice(&old.to_le_bytes());
         }
         None
     }
 
     /// Writes a group by it: what differs, and the bits of all values. It has so many bytes up to `at`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write(
         &mut self,
         elements: &mut Elements,
         words: &Words,
-        values: impl Iterator<Item = u64>,
+        values: &[u64; SERIES_MAX],
         at: usize,
     ) {
         let place = elements.place();

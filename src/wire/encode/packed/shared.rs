@@ -142,15 +142,18 @@ impl Edge<'_> {
 impl Shared {
     /// Whether such labels would be divided as these are. Those in front of a name are as rare as names of upper case:
     /// they are not looked at.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_like(&self, kind: &Kind, [monitor, stat]: [&str; 2]) -> bool {
-        self.kind == *kind
-            && self.before().is_empty()
-            && (!kind.is_vague() || *monitor == *self.gained[0] && *stat == *self.gained[1])
+        self.kind == *kind && self.before().is_empty() && (!kind.is_vague() || self.gains([monitor, stat]))
+    }
+
+    #[inline(never)]
+    fn gains(&self, [monitor, stat]: [&str; 2]) -> bool {
+        *monitor == *self.gained[0] && *stat == *self.gained[1]
     }
 
     /// Remembers labels of the same kind if they differ where the pattern says: then what it says of them.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_by(&mut self, pattern: &Pattern, new: &[u8]) -> Option<Words> {
         pattern.take_changes(new, &mut self.run[..new.len()])
     }
