@@ -246,10 +246,17 @@ pub(super) fn plain_sample(bytes: &[u8]) -> Option<Sample> {
 }
 
 /// The timestamp of the sample read last, with its tag, and what it says: nearly all of a request say the same.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(super) struct Moment {
     bytes: u64,
     timestamp: i64,
+}
+
+impl Default for Moment {
+    /// None: the lowest byte of one that was read is zero.
+    fn default() -> Self {
+        Self { bytes: 1, timestamp: 0 }
+    }
 }
 
 /// The sample that a series ends with, if it is such a one, and where its tag stands.
@@ -318,13 +325,19 @@ mod tests {
         // The sample's tag stands where the labels end, of which there are none.
         let series = Span { start: 2, ..span };
         let mut moments = [Moment::default(), Moment::default()];
-        plain_tail(&[0x10, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01], &mut moments[1]);
+        plain_tail(&[0, 0x10, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01], &mut moments[1]);
         for moment in &mut moments {
             for _ in 0..2 {
                 let tail = plain_tail(series.of(&request), moment);
                 assert_eq!(tail, plain.then_some((0, any)), "{value} {timestamp}");
             }
         }
+    }
+
+    #[test]
+    fn zeros_are_no_timestamp_where_none_was_read() {
+        let zeros = [&[0x12, 0x10, 0x09][..], &[0; 15]].concat();
+        assert_eq!(plain_tail(&zeros, &mut Moment::default()), None);
     }
 
     #[test]
