@@ -214,7 +214,18 @@ impl<K: Line> Known<'_, K> {
         (self.base + key) / self.per_unit
     }
 
-    /// The same for `rank` and the next one: two together are computed in the time of one.
+    /// Observations of these ranks and the next, some of which stand between lines.
+    #[cold]
+    #[inline(never)]
+    fn pairs_between<const N: usize>(&self, ranks: [usize; N]) -> [[f64; 2]; N] {
+        let mut pairs = [[0.0; 2]; N];
+        for (pair, rank) in pairs.iter_mut().zip(ranks) {
+            *pair = [self.at(rank), self.at(rank + 1)];
+        }
+        pairs
+    }
+
+    /// What stands at the lines of `rank` and of the next: two together are computed in the time of one.
     #[inline(always)]
     fn lines_at(&self, rank: usize) -> [f64; 2] {
         let [one, other] = self.window.keys.pair(rank);
@@ -234,17 +245,15 @@ impl<K: Line> Ascending for Known<'_, K> {
         if self.window.odd.is_at(rank) { self.window.odd.at(rank) } else { self.line_at(rank) }
     }
 
-    /// As if all stood on lines, in a straight line of code; then what does not.
+    /// Where all stand on lines, a straight line of code.
     #[inline(always)]
     fn pairs<const N: usize>(&self, ranks: [usize; N]) -> [[f64; 2]; N] {
+        if self.window.odd.is_in_pairs(&ranks) {
+            return self.pairs_between(ranks);
+        }
         let mut pairs = [[0.0; 2]; N];
         for (pair, rank) in pairs.iter_mut().zip(ranks) {
             *pair = self.lines_at(rank);
-        }
-        if self.window.odd.is_in_pairs(&ranks) {
-            for (pair, rank) in pairs.iter_mut().zip(ranks) {
-                *pair = [self.at(rank), self.at(rank + 1)];
-            }
         }
         pairs
     }

@@ -66,7 +66,7 @@ pub(super) fn summary(known: &impl Ascending) -> Option<Summary> {
     let last = known.len() - 1;
     let (first, third) = (Quantile::of(0.25, last), Quantile::of(0.75, last));
     let [[one, two], [low, next], [five, six]] = known.pairs([first.rank, last / 2, third.rank]);
-    let median = f64::midpoint(low, if last % 2 == 0 { low } else { next });
+    let median = f64::midpoint(low, if last.is_multiple_of(2) { low } else { next });
     let (mean, std) = known.mean_and_std();
     Some(Summary {
         mean,
