@@ -351,9 +351,11 @@ mod tests {
         let (mut judge, mut saver, around) = saver(&disk);
         saver.begin(&mut judge, &around);
         let stalled = disk.fault.lock().expect("nobody panics");
-        // A disk that stalls takes none of what is handed over, until there is no room for more.
+        // With one in hand, a disk that stalls takes no other, and there is no room for more.
         let open = saver.open.as_mut().expect("it was begun");
-        while open.parts.try_send(Part::Block(vec![0; 9])).is_ok() {}
+        for _ in 0..=WAITING_MAX {
+            open.parts.send(Part::Block(vec![0; 9])).expect("somebody writes");
+        }
         saver.go_on(&mut judge);
         take(&mut judge, 5, None);
         assert_eq!((saver.is_saving(), saver.pause()), (true, PAUSE));
