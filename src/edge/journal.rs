@@ -1,12 +1,13 @@
 //! The journal: everything that promantis takes and makes, in one log, until nobody needs it any more.
 //!
-//! A request is written with its body as received and is acknowledged once it is durable; only then engines see
-//! it. What they derive from it is written behind it, and how far each target has got, too. So the log alone tells,
-//! after any crash, what is still to be judged and what is still to be sent; see [`record`] for what is in it.
+//! A request is written with its body as received, and engines see it at once; it is acknowledged, and forwarded, once
+//! it is durable. What they derive from it is written behind it, and how far each target has got, too. So the log alone
+//! tells, after any crash, what is still to be judged and what is still to be sent; see [`record`] for what is in it.
+//! Rules, and what comes after them, are seen once they are durable: what was lost must not have been in force.
 //!
-//! Engines read what waits for them from memory, decoded; everybody else reads the log. When there is no room, or
-//! the disk fails, a request is refused, so that its sender keeps it and tries again; the journal heals itself once
-//! the disk does.
+//! Engines read what waits for them from memory, decoded; everybody else reads the log. When much waits for them,
+//! senders are kept waiting for a moment. When there is no room, or the disk fails, a request is refused, so that its
+//! sender keeps it and tries again; the journal heals itself once the disk does, with all that engines saw.
 //!
 //! One lock is taken per request, never per sample.
 
@@ -24,7 +25,7 @@ mod waiting;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::series::Batch;
 
@@ -101,11 +102,13 @@ pub struct Journal {
     /// There is something to sync or to heal, or the journal was closed. Apart, so that a request wakes engines only
     /// once they may see it.
     work: Condvar,
+    /// Little waits for engines again, or the journal was closed or broke: senders that are kept waiting go on.
+    eased: Notify,
     /// Held by the one who tries the disk again, and taken before the state.
     healing: Mutex<()>,
     settling: watch::Sender<Settling>,
-    /// Records below this sequence may be seen.
-    shown: watch::Sender<u64>,
+    /// Records below this sequence may be forwarded.
+    durable: watch::Sender<u64>,
     /// For each stream, a sequence after that of its newest derived request.
     streams: Mutex<Vec<watch::Sender<u64>>>,
     spares: Spares,
@@ -192,9 +195,10 @@ impl Journal {
             state: Mutex::new(state),
             changed: Condvar::new(),
             work: Condvar::new(),
+            eased: Notify::new(),
             healing: Mutex::default(),
             settling: watch::Sender::new(Settling::new(next)),
-            shown: watch::Sender::new(next),
+            durable: watch::Sender::new(next),
             streams: Mutex::default(),
             spares: Spares::default(),
             max_bytes: settings.max_bytes,
@@ -302,7 +306,11 @@ impl Journal {
         let passed = state.waiting.finish(reader, sequence);
         let more = state.waiting.has_next(reader, state.visible);
         self.tell_waiting(&state);
+        let eased = self.is_easy(&state);
         drop(state);
+        if eased {
+            self.eased.notify_waiters();
+        }
         // After the lock: to free a large batch takes time.
         for record in passed {
             if let Some(Record { entry: Entry::Request { batch }, .. }) = Arc::into_inner(record) {
@@ -355,7 +363,7 @@ impl Journal {
         self.refusal().is_none()
     }
 
-    /// Why even a small request would not be taken now. Asked before any work is done for one.
+    /// Why even a small request would not be taken now.
     pub fn refusal(&self) -> Option<Full> {
         self.refused(&self.lock())
     }
@@ -401,17 +409,19 @@ impl Journal {
         rolled.and_then(|()| self.log.append(entry)).map_err(|error| self.broke(state, "append", &error))
     }
 
-    /// Shows a record to engines, now or once it is durable.
+    /// Shows a record to engines; rules and what comes after them once they are durable.
     fn show(&self, mut state: MutexGuard<'_, State>, sequence: u64, received: Instant, entry: Entry) {
         let arrival = self.log.arrival();
         state.pace.took(arrival, received);
         state.waiting.push(Record { sequence, arrival, received, entry });
         self.tell_waiting(&state);
         let wakes_syncer = !std::mem::replace(&mut state.wants_sync, true) && state.syncer_waits;
-        let shown = self.sync != SyncMode::Batch;
-        if shown {
+        if self.sync != SyncMode::Batch {
             self.reach(&mut state, sequence + 1);
+        } else if state.rules_before.is_none() {
+            state.visible = sequence + 1;
         }
+        let shown = state.visible > sequence;
         drop(state);
         if shown {
             self.changed.notify_all();
@@ -424,6 +434,7 @@ impl Journal {
     fn wake_all(&self) {
         self.changed.notify_all();
         self.work.notify_all();
+        self.eased.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -461,14 +472,19 @@ pub fn options(max_bytes: u64, sync: SyncMode) -> Options {
 }
 
 impl Journal {
-    /// Everything below `sequence` may be seen and acknowledged.
+    /// Everything below `sequence` may be acknowledged and forwarded.
     fn reach(&self, state: &mut State, sequence: u64) {
-        state.visible = state.visible.max(sequence);
-        if state.rules_before.as_ref().is_some_and(|(rules, _)| *rules < state.visible) {
+        if state.rules_before.as_ref().is_some_and(|(rules, _)| *rules < sequence) {
             state.rules_before = None;
         }
+        if state.rules_before.is_none() {
+            state.visible = self.log.next();
+        }
         self.settling.send_modify(|settling| settling.reach(sequence));
-        self.shown.send_replace(state.visible);
+        self.durable.send_if_modified(|durable| {
+            let before = std::mem::replace(durable, sequence.max(*durable));
+            before < sequence
+        });
     }
 
     /// Tells of an error of the disk, and stops taking requests until it has passed.

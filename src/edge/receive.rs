@@ -111,9 +111,7 @@ impl Receiver {
 
     async fn take(&self, protocol: Protocol, body: Incoming, written: &mut Written) -> Result<(), Refusal> {
         body::check_announced(&body, self.limits.body_bytes_max)?;
-        if let Some(full) = self.journal.refusal() {
-            return Err(Unread::from(full).into());
-        }
+        self.journal.make_room().await.map_err(Unread::from)?;
         let mut loan = self.budget.open();
         let body = body::read(body, &self.limits, self.budget.max(), &mut loan).await?;
         let arrived = Arrived { body, unix_ms: unix_ms(), at: Instant::now() };

@@ -64,9 +64,9 @@ impl Journal {
         self.with_stream(stream, watch::Sender::subscribe)
     }
 
-    /// Tells the sequence below which requests may be seen by engines and by forward targets.
+    /// Tells the sequence below which requests may be seen by forward targets.
     pub fn durable(&self) -> watch::Receiver<u64> {
-        self.shown.subscribe()
+        self.durable.subscribe()
     }
 
     /// Reads on in the log. What engines derived and how far targets are stands beside the requests.

@@ -1,9 +1,56 @@
 //! Room: what the journal lets go, and when something has to go.
 
-use super::Journal;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Full, Journal, State};
 use crate::edge::telemetry::count;
 
+/// Which part of the bytes that may wait for engines is easy for them: a few requests, which are still in the caches of
+/// the processor when their turn comes.
+const EASY_PART: usize = 8;
+/// How long a sender is kept waiting for that; then its request is taken as long as there is room at all.
+const KEPT_MAX: Duration = Duration::from_secs(1);
+
 impl Journal {
+    /// Waits for a moment while much waits for engines, and tells whether a small request would be taken then. Asked
+    /// before any work is done for one: a sender that waits for its answer comes with no more, and one that is refused
+    /// comes with the same again.
+    ///
+    /// # Errors
+    /// [`Full`], without waiting where that would not change it.
+    pub async fn make_room(&self) -> Result<(), Full> {
+        // Many are told at once, and all but the first few find that they have to wait again.
+        let eased = async {
+            loop {
+                let mut eased = pin!(self.eased.notified());
+                eased.as_mut().enable();
+                if self.is_easy_or_refused() {
+                    return;
+                }
+                eased.await;
+            }
+        };
+        if !self.is_easy_or_refused() {
+            let _ = timeout(KEPT_MAX, eased).await;
+        }
+        self.refusal().map_or(Ok(()), Err)
+    }
+
+    /// Whether there is nothing that a request would have to wait for.
+    fn is_easy_or_refused(&self) -> bool {
+        let state = self.lock();
+        self.is_easy(&state)
+            || matches!(self.refused(&state), Some(full) if !matches!(full, Full::NoRoom { .. }))
+    }
+
+    /// Whether little waits for engines.
+    pub(super) fn is_easy(&self, state: &State) -> bool {
+        state.waiting.bytes() <= self.waiting_max / EASY_PART
+    }
+
     /// Lets go what neither engines nor targets need, and nobody from `keep` on.
     pub fn trim(&self, keep: u64) {
         if let Err(error) = self.log.trim(self.needless(keep)) {

@@ -60,7 +60,7 @@ impl Settling {
     }
 
     /// Whether a record is settled; `None` while that is open.
-    fn outcome(&self, sequence: u64) -> Option<Result<(), Unsettled>> {
+    pub(super) fn outcome(&self, sequence: u64) -> Option<Result<(), Unsettled>> {
         let lost = self.lost.iter().any(|lost| lost.contains(&sequence));
         match self.failing {
             _ if lost => Some(Err(Unsettled)),
@@ -122,7 +122,7 @@ impl Journal {
         }
     }
 
-    /// Makes durable what was written, and shows it to engines; or, after an error, tries to heal. One step of the
+    /// Makes durable what was written, and lets it be acknowledged; or, after an error, tries to heal. One step of the
     /// thread, for those who have none.
     ///
     /// # Errors
@@ -152,13 +152,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Begins a new segment after an error, without the requests that nobody was told are durable.
+    /// Begins a new segment after an error, with all that engines may have seen: whoever waits for it is told that it
+    /// is lost, and what comes again is known by its timestamps.
     pub(super) fn heal(&self) -> Result<(), LogError> {
         let _healing = self.healing.lock().unwrap_or_else(PoisonError::into_inner);
-        let batch = self.sync == SyncMode::Batch;
         // Where another thread was first, what came since is not to be forgotten.
-        let Some(checkpoint) = self.checkpoint_to_heal(batch) else { return Ok(()) };
-        let keep = |record: &Record| !batch || matches!(record.head.kind, DERIVED | CURSOR);
+        let Some((checkpoint, visible)) = self.checkpoint_to_heal() else { return Ok(()) };
+        let keep =
+            |record: &Record| record.head.sequence < visible || matches!(record.head.kind, DERIVED | CURSOR);
         // Without the state: a disk may take its time, and whoever asks meanwhile is to learn that it fails.
         let healed = self.log.heal(|_| checkpoint, keep);
         let mut state = self.lock();
@@ -180,16 +181,16 @@ impl Journal {
         Ok(())
     }
 
-    /// What the log is remembered by, without what is lost; `None` where it is not broken. Nothing is appended and
-    /// nothing becomes durable before it is written.
-    fn checkpoint_to_heal(&self, batch: bool) -> Option<Vec<u8>> {
+    /// What the log is remembered by, without what is lost, and the sequence below which engines may have seen
+    /// everything; `None` where it is not broken. Nothing is appended and nothing becomes durable before it is written.
+    fn checkpoint_to_heal(&self) -> Option<(Vec<u8>, u64)> {
         let mut state = self.lock();
         state.broken.as_ref()?;
         self.reach(&mut state, self.log.durable());
-        if let Some((_, before)) = state.rules_before.take().filter(|_| batch) {
+        if let Some((_, before)) = state.rules_before.take() {
             state.ledger.restore_rules(before);
         }
-        Some(state.ledger.encode())
+        Some((state.ledger.encode(), state.visible))
     }
 
     /// Syncs whenever there is something to, until the journal is closed.

@@ -1,15 +1,15 @@
 //! The journal against a naive one, full, broken and closed.
 
-use std::io;
 use std::sync::mpsc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::edge::disk::failing::{FailingDisk, Fault};
 use crate::edge::send::Outgoing;
 use crate::wire::decode::Protocol;
+
+mod failing;
 
 const READERS: usize = 3;
 
@@ -30,6 +30,11 @@ fn journal(max_bytes: u64, readers: usize) -> Arc<Journal> {
 /// One that has room for everything but for so many bytes that wait for engines.
 fn narrow(waiting_max: usize, readers: usize) -> Arc<Journal> {
     Journal::in_memory_waiting(waiting_max, (1 << 30, readers), Arc::new(Metrics::new()))
+}
+
+fn rules(samples_per_request: u32) -> Arc<Rules> {
+    let plan = crate::config::parse("").expect("the defaults are valid").plan;
+    Arc::new(Rules { plan: crate::engine::monitor::Plan::clone(&plan), shards: 1, samples_per_request })
 }
 
 #[test]
@@ -135,24 +140,46 @@ fn a_waiting_reader_is_woken_by_a_record_and_by_the_end() {
     reader.join().expect("the reader ends");
 }
 
-#[test]
-fn nothing_is_seen_or_settled_before_it_is_synced() {
-    let opened = Log::open(Arc::new(MemoryDisk::default()), options(1 << 20, SyncMode::Batch));
-    let settings = Settings {
-        max_bytes: 1 << 20,
-        waiting_max: 1 << 20,
-        sync: SyncMode::Batch,
-        readers: 1,
-        lasting: true,
-    };
-    let journal = Journal::over(opened.expect("it opens"), &settings, Arc::new(Metrics::new()));
-    let journal = journal.expect("memory does not fail");
-    let sequence = append(&journal, 0, 10).expect("there is room");
-    assert!(journal.lock().waiting.next(0, 0).is_none());
-    assert_eq!(*journal.durable().borrow(), sequence);
-    journal.sync().expect("memory does not fail");
-    assert_eq!(journal.wait_settled(sequence), Ok(()));
-    assert_eq!(journal.read(0).map(|record| record.sequence), Some(sequence));
+/// What `room` says now, if anything.
+async fn told_now(room: impl Future<Output = Result<(), Full>>) -> Option<Result<(), Full>> {
+    tokio::select! {
+        biased;
+        told = room => Some(told),
+        () = std::future::ready(()) => None,
+    }
+}
+
+#[tokio::test]
+async fn senders_are_kept_waiting_until_engines_have_little_to_do() {
+    let journal = narrow(16_000, 1);
+    let sequences = [3000, 3000].map(|bytes| append(&journal, 0, bytes).expect("there is room"));
+    let mut rooms = [Box::pin(journal.make_room()), Box::pin(journal.make_room())];
+    for sequence in sequences {
+        for room in &mut rooms {
+            assert_eq!(told_now(room).await, None);
+        }
+        journal.read(0);
+        journal.done(0, sequence);
+    }
+    for room in rooms {
+        assert_eq!(told_now(room).await, Some(Ok(())));
+    }
+}
+
+#[tokio::test]
+async fn senders_are_not_kept_waiting_for_what_would_not_change_and_not_for_ever() {
+    let journal = narrow(16_000, 1);
+    append(&journal, 0, 3000).expect("there is room");
+    let begin = Instant::now();
+    assert_eq!(journal.make_room().await, Ok(()), "there is room, though engines lag");
+    assert!(begin.elapsed() >= Duration::from_millis(900));
+    append(&journal, 0, 20_000).expect_err("it is too large for what is left");
+    append(&journal, 0, 12_000).expect("there is room");
+    let mut room = Box::pin(journal.make_room());
+    assert_eq!(told_now(&mut room).await, None);
+    journal.close();
+    assert_eq!(told_now(room).await, Some(Err(Full::Closed)));
+    assert_eq!(told_now(journal.make_room()).await, Some(Err(Full::Closed)));
 }
 
 #[test]
@@ -194,204 +221,6 @@ fn arrivals_go_on_after_a_clock_that_was_ahead() {
     assert_eq!((journal.time(1700, later), journal.time(9800, later)), (9700, 9800));
     journal.append_rules(1800, rules(7)).expect("there is room");
     assert_eq!(journal.time(1700, later), 9700, "what was stamped by the wall clock changes nothing");
-}
-
-const FULL: Fault = Fault::Write(io::ErrorKind::StorageFull);
-
-/// A journal on `disk` that acknowledges what is durable, for one engine.
-fn on(disk: &FailingDisk) -> Journal {
-    let opened = Log::open(Arc::new(disk.clone()), options(8 << 20, SyncMode::Batch));
-    let settings = Settings {
-        max_bytes: 8 << 20,
-        waiting_max: 8 << 20,
-        sync: SyncMode::Batch,
-        readers: 1,
-        lasting: true,
-    };
-    Journal::over(opened.expect("it opens"), &settings, Arc::new(Metrics::new())).expect("the disk is well")
-}
-
-/// What engines see, without waiting for more.
-fn seen(journal: &Journal) -> Vec<u64> {
-    journal.close();
-    std::iter::from_fn(|| journal.read(0)).map(|record| record.sequence).collect()
-}
-
-/// The requests that the log holds.
-fn held(journal: &Journal) -> Vec<u64> {
-    let mut reader = log::Reader::default();
-    let mut next = || journal.read_log(&mut reader, u64::MAX, |head| head.kind == record::REQUEST);
-    std::iter::from_fn(|| next().expect("it can be read")).map(|record| record.head.sequence).collect()
-}
-
-fn rules(samples_per_request: u32) -> Arc<Rules> {
-    let plan = crate::config::parse("").expect("the defaults are valid").plan;
-    Arc::new(Rules { plan: crate::engine::monitor::Plan::clone(&plan), shards: 1, samples_per_request })
-}
-
-#[test]
-fn while_the_disk_fails_requests_are_refused_and_what_was_not_durable_is_never_seen() {
-    for fault in [FULL, Fault::Sync(io::ErrorKind::Other), Fault::Write(io::ErrorKind::ReadOnlyFilesystem)] {
-        let disk = FailingDisk::default();
-        let journal = on(&disk);
-        let first = append(&journal, 0, 10).expect("there is room");
-        journal.sync().expect("the disk is well");
-        let lost = append(&journal, 0, 10).expect("there is room");
-        disk.set(Some(fault));
-        assert!(journal.sync().is_err());
-        assert_eq!(journal.wait_settled(lost), Err(Unsettled));
-        assert!(matches!(append(&journal, 0, 10), Err(Full::Unwritable(_))), "{fault:?}");
-        assert!(journal.sync().is_err(), "it is still ill");
-        assert_eq!(journal.metrics.journal_writable.get(), 0);
-        disk.set(None);
-        journal.sync().expect("it is well again");
-        assert_eq!(journal.metrics.journal_writable.get(), 1);
-        let last = append(&journal, 0, 10).expect("there is room");
-        journal.sync().expect("the disk is well");
-        assert_eq!(journal.wait_settled(last), Ok(()));
-        assert_eq!(journal.wait_settled(lost), Err(Unsettled), "it stays lost");
-        assert_eq!((seen(&journal), held(&journal)), (vec![first, last], vec![first, last]), "{fault:?}");
-        let left = Log::open(Arc::new(disk.after_power_loss()), options(8 << 20, SyncMode::Batch));
-        let left: Vec<_> = left.expect("it opens").since.iter().map(|it| it.head.sequence).collect();
-        assert_eq!(left, [last], "after {fault:?} and a loss of power");
-    }
-}
-
-/// Once a new segment had made a request durable, an error before the next sync took it from the engines, though
-/// its sender was told that it was taken.
-#[test]
-fn what_a_new_segment_made_durable_is_seen_and_settled_whatever_fails_then() {
-    let disk = FailingDisk::default();
-    let journal = on(&disk);
-    let rules = journal.append_rules(0, rules(7)).expect("the disk is well");
-    let request = append(&journal, 0, 10).expect("there is room");
-    let state = journal.lock();
-    journal.log.roll(&state.ledger.encode()).expect("the disk is well");
-    drop(state);
-    disk.set(Some(FULL));
-    assert!(append(&journal, 0, 10).is_err());
-    assert_eq!(journal.wait_settled(request), Ok(()));
-    disk.set(None);
-    journal.sync().expect("it is well again");
-    assert_eq!(journal.rules().map(|rules| rules.samples_per_request), Some(7));
-    assert_eq!(seen(&journal), [rules, request]);
-}
-
-#[test]
-fn rules_that_were_lost_are_not_in_force() {
-    let disk = FailingDisk::default();
-    let journal = on(&disk);
-    journal.append_rules(0, rules(7)).expect("the disk is well");
-    journal.sync().expect("the disk is well");
-    let lost = journal.append_rules(0, rules(8)).expect("the disk is well");
-    disk.set(Some(Fault::Sync(io::ErrorKind::Other)));
-    assert!(journal.sync().is_err());
-    assert_eq!(journal.wait_settled(lost), Err(Unsettled));
-    disk.set(None);
-    journal.sync().expect("it is well again");
-    assert_eq!(journal.rules().map(|rules| rules.samples_per_request), Some(7));
-    drop(journal);
-    assert_eq!(on(&disk).rules().map(|rules| rules.samples_per_request), Some(7));
-}
-
-/// Of two threads that found the disk ill, the second forgot what was taken after the first had healed it, and
-/// whoever waited for that was told that it is durable.
-#[test]
-fn a_journal_that_is_well_is_not_healed() {
-    let journal = on(&FailingDisk::default());
-    let request = append(&journal, 0, 10).expect("there is room");
-    journal.heal().expect("the disk is well");
-    journal.sync().expect("the disk is well");
-    assert_eq!((seen(&journal), held(&journal)), (vec![request], vec![request]));
-}
-
-/// While the disk was tried again, whoever asked had to wait for it: every thread of the runtime, in the end.
-#[test]
-fn while_the_disk_is_tried_again_the_answer_is_known_without_waiting() {
-    let disk = FailingDisk::default();
-    let journal = on(&disk);
-    disk.set(Some(FULL));
-    assert!(append(&journal, 0, 10).is_err());
-    let (tell, told) = mpsc::channel();
-    std::thread::scope(|scope| {
-        let mut stalled = disk.fault.lock().expect("nobody panics");
-        let trying = scope.spawn(|| journal.sync());
-        while journal.healing.try_lock().is_ok() {
-            std::thread::yield_now();
-        }
-        scope.spawn(|| {
-            journal.move_cursor("one", 0, 1);
-            tell.send((journal.refusal(), journal.bytes_since(0)))
-        });
-        let asked = told.recv_timeout(std::time::Duration::from_secs(5));
-        *stalled = None;
-        drop(stalled);
-        assert!(matches!(asked, Ok((Some(Full::Unwritable(_)), _))), "{asked:?}");
-        assert!(trying.join().expect("no panic").is_ok());
-    });
-    assert_eq!(journal.refusal(), None);
-}
-
-fn derived() -> Outgoing {
-    Outgoing { body: Bytes::from_static(b"x"), samples: 1, oldest: 0, newest: 0 }
-}
-
-#[test]
-fn what_was_derived_before_an_error_outlives_it() {
-    let disk = FailingDisk::default();
-    let journal = on(&disk);
-    journal.move_cursor("one", 0, 0);
-    assert!(journal.offer(0, 1, 0, &derived()));
-    journal.move_cursor("two", 0, 5);
-    disk.set(Some(Fault::Sync(io::ErrorKind::Other)));
-    append(&journal, 0, 10).expect("there is room");
-    assert!(journal.sync().is_err());
-    journal.move_cursor("two", 0, 9);
-    disk.set(None);
-    journal.sync().expect("it is well again");
-    let opened = Log::open(Arc::new(disk.after_power_loss()), options(8 << 20, SyncMode::Batch));
-    let opened = opened.expect("it opens");
-    let ledger = remembered(&opened).expect("this program wrote it");
-    assert!(ledger.has_derived(0, (1, 0)));
-    assert_eq!(ledger.cursors["two"][&0], 9);
-    let mut reader = log::Reader::default();
-    let found = opened.log.read(&mut reader, u64::MAX, |head| head.kind == record::DERIVED);
-    assert_eq!(found.expect("it can be read").and_then(|it| record::outgoing(&it)), Some(derived()));
-}
-
-/// A stop gave up what a broken disk did not take, and then, the disk being well again, wrote what came after: a
-/// start took the first for sent.
-#[test]
-fn after_something_derived_is_missing_nothing_derived_is_written() {
-    let disk = FailingDisk::default();
-    let journal = on(&disk);
-    assert!(journal.offer(0, 1, 0, &derived()));
-    disk.set(Some(FULL));
-    assert!(append(&journal, 0, 10).is_err());
-    journal.abandon();
-    assert!(!journal.offer(0, 2, 0, &derived()));
-    disk.set(None);
-    journal.sync().expect("it is well again");
-    assert!(!journal.offer(0, 3, 0, &derived()), "a start would take 2 for written");
-    assert!(journal.is_incomplete());
-    assert!(on(&disk).offer(0, 2, 0, &derived()), "the next start writes it");
-}
-
-#[test]
-fn engines_wait_for_a_disk_that_somebody_heals() {
-    let disk = FailingDisk::default();
-    let journal = Arc::new(on(&disk));
-    let syncing = Syncing::start(&journal).expect("there are threads");
-    disk.set(Some(FULL));
-    assert!(append(&journal, 0, 10).is_err());
-    let engine = std::thread::spawn({
-        let journal = Arc::clone(&journal);
-        move || journal.offer(0, 1, 0, &derived())
-    });
-    disk.set(None);
-    assert!(engine.join().expect("no panic"), "it is written once the disk is well");
-    journal.close();
-    syncing.join();
 }
 
 #[derive(Clone, Debug)]
