@@ -36,7 +36,7 @@ const WARM_UP_MAX: u64 = 64;
 /// Steps at least: detectors have something to say after fifteen.
 const WARM_UP_MIN: u64 = 15;
 /// Samples in all that a warm-up is to have, between those.
-const WARM_UP_SAMPLES: u64 = 6_400_000;
+const WARM_UP_SAMPLES: u64 = 64_000_000;
 /// Steps of peers, who learn nothing but which series there are.
 const WARM_UP_PEERS: u64 = 3;
 
@@ -71,8 +71,8 @@ pub(super) struct Options {
     /// Samples of a request.
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     requests: u32,
-    /// Connections, each with series of its own.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
+    /// Connections, each with series of its own and one request on its way: few senders, or shards of one.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     connections: u32,
     /// An installed program that has the same load in turn. May be given several times.
     #[arg(long, value_enum)]
@@ -87,7 +87,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Samples of each series before the clock counts. Left out: 64, which fill the windows of all detectors; fewer
-    /// for more than 100,000 series, down to 15.
+    /// for more than a million series, down to 15.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     warm_up: Option<u64>,
     /// Where to keep journals and stores while it runs; on a real disk, for figures that mean something.

@@ -113,11 +113,11 @@ impl Unfinished {
     /// As the system tells.
     pub fn append(&self, block: &[u8]) -> io::Result<()> {
         let length = u32::try_from(block.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        let mut framed = Vec::with_capacity(8 + block.len());
-        framed.extend_from_slice(&length.to_le_bytes());
-        framed.extend_from_slice(&crc32c::crc32c(block).to_le_bytes());
-        framed.extend_from_slice(block);
-        self.file.append(&framed)
+        let mut head = [0; 8];
+        head[..4].copy_from_slice(&length.to_le_bytes());
+        head[4..].copy_from_slice(&crc32c::crc32c(block).to_le_bytes());
+        self.file.append(&head)?;
+        self.file.append(block)
     }
 
     /// Makes durable what was appended so far, so that less is left for the end.

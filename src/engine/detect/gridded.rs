@@ -291,10 +291,11 @@ impl<K: Line> Serialize for Gridded<K> {
             let key: i64 = self.keys.in_slot(slot).into();
             key as i32
         };
-        let keys = (0..self.keys.len()).map(key).collect();
-        let odd = self.odd().map(|(slot, rank)| (slot as u8, self.odd.at(rank))).collect();
-        let saved: Saved = (self.grid.index(), self.base, self.keys.turn().slot() as u8, keys, odd);
-        saved.serialize(to)
+        let mut keys = [0; CAPACITY];
+        let keys = &mut keys[..self.keys.len()];
+        keys.iter_mut().enumerate().for_each(|(slot, into)| *into = key(slot));
+        let odd: Vec<_> = self.odd().map(|(slot, rank)| (slot as u8, self.odd.at(rank))).collect();
+        (self.grid.index(), self.base, self.keys.turn().slot() as u8, &*keys, odd).serialize(to)
     }
 }
 
