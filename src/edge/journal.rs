@@ -358,16 +358,6 @@ impl Journal {
         self.max_bytes
     }
 
-    /// Whether a small request would be taken now.
-    pub fn has_room(&self) -> bool {
-        self.refusal().is_none()
-    }
-
-    /// Why even a small request would not be taken now.
-    pub fn refusal(&self) -> Option<Full> {
-        self.refused(&self.lock())
-    }
-
     /// Whether what is in it outlives the process.
     pub fn is_durable(&self) -> bool {
         !self.in_memory
@@ -376,21 +366,6 @@ impl Journal {
     /// The rules in force after the newest record.
     pub fn rules(&self) -> Option<Arc<Rules>> {
         self.lock().ledger.rules().ok()?
-    }
-
-    fn refused(&self, state: &State) -> Option<Full> {
-        if let Err(full) = state.open() {
-            return Some(full);
-        }
-        let (waiting, max) = (state.waiting.bytes(), self.waiting_max);
-        if waiting >= max {
-            return Some(Full::NoRoom { waiting, max });
-        }
-        if state.held.is_some() {
-            return Some(Full::HeldBack);
-        }
-        let bytes = self.log.bytes();
-        (bytes >= self.max_bytes).then_some(Full::TooLarge { bytes, max: self.max_bytes })
     }
 
     fn tell_waiting(&self, state: &State) {

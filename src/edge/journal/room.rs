@@ -39,6 +39,31 @@ impl Journal {
         self.refusal().map_or(Ok(()), Err)
     }
 
+    /// Whether a small request would be taken now.
+    pub fn has_room(&self) -> bool {
+        self.refusal().is_none()
+    }
+
+    /// Why even a small request would not be taken now.
+    pub fn refusal(&self) -> Option<Full> {
+        self.refused(&self.lock())
+    }
+
+    pub(super) fn refused(&self, state: &State) -> Option<Full> {
+        if let Err(full) = state.open() {
+            return Some(full);
+        }
+        let (waiting, max) = (state.waiting.bytes(), self.waiting_max);
+        if waiting >= max {
+            return Some(Full::NoRoom { waiting, max });
+        }
+        if state.held.is_some() {
+            return Some(Full::HeldBack);
+        }
+        let bytes = self.log.bytes();
+        (bytes >= self.max_bytes).then_some(Full::TooLarge { bytes, max: self.max_bytes })
+    }
+
     /// Whether there is nothing that a request would have to wait for.
     fn is_easy_or_refused(&self) -> bool {
         let state = self.lock();

@@ -70,14 +70,16 @@ fn while_the_disk_fails_senders_hear_503_and_nothing_that_was_acknowledged_is_lo
         assert!(page.contains("promantis_journal_errors_total{operation="), "{page}");
         assert!(page.contains("promantis_requests_refused_total{reason=\"journal_unwritable\"}"), "{page}");
         let seen: Vec<_> = server.accepted().into_iter().map(|(series, _)| series).collect();
-        assert_eq!(seen, ["load{host=\"before\"}", "load{host=\"after\"}"], "{fault:?}");
+        // Engines saw what was written and could not be made durable, and its sender is to come again.
+        let acknowledged = seen.iter().filter(|series| !series.contains("meanwhile"));
+        assert!(acknowledged.eq(["load{host=\"before\"}", "load{host=\"after\"}"]), "{fault:?}: {seen:?}");
         journal.close();
         syncing.join();
         let left = Log::open(Arc::new(disk.after_power_loss()), journal::options(64 << 20, SyncMode::Batch));
         let (left, mut reader) = (left.expect("it opens").log, Reader::default());
         let next = || left.read(&mut reader, u64::MAX, |head| head.kind == journal::record::REQUEST);
         let held = std::iter::repeat_with(next).map_while(|found| found.expect("it can be read")).count();
-        assert_eq!(held, 2, "after {fault:?} and a loss of power");
+        assert_eq!(held, seen.len(), "what engines saw is held after {fault:?} and a loss of power");
     }
 }
 
