@@ -64,7 +64,7 @@ fn known(round: i64, start: i64, raw: &mut Vec<u8>) {
 }
 
 /// Posts until it is taken, which a full journal may delay; tells how often it was told to come again.
-fn post_until_taken(connection: &mut Connection, raw: &[u8]) -> u64 {
+fn post_until_taken(victim: &Victim, connection: &mut Connection, raw: &[u8]) -> u64 {
     let request = post(V1, &snappy(raw));
     for refused in 0.. {
         let reply = connection.post(&request);
@@ -73,6 +73,8 @@ fn post_until_taken(connection: &mut Connection, raw: &[u8]) -> u64 {
         }
         assert_eq!(reply.status, 503, "{}", reply.body);
         std::thread::park_timeout(Duration::from_millis(50));
+        // One that is refused before its body was read leaves no connection for another.
+        *connection = Connection::open(victim.addr);
     }
     unreachable!("the loop ends with an answer")
 }
@@ -92,7 +94,7 @@ fn attack_cardinality() {
         if rounds > 0 {
             flood.append(PER_REQUEST.min(flood_count - flood.next), &mut raw);
         }
-        come_again += post_until_taken(&mut connection, &raw);
+        come_again += post_until_taken(&victim, &mut connection, &raw);
         rounds += 1;
     }
     let excess = (flood_count + KNOWN).saturating_sub(SERIES_MAX);
