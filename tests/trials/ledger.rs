@@ -128,7 +128,11 @@ impl Ledger {
             return;
         }
         let latest = &mut self.accounts[mark.sender].latest[mark.column];
-        self.disorder += usize::from(mark.request < *latest);
+        if mark.request < *latest {
+            self.disorder += 1;
+            let refused = if earlier.refused { ", refused before" } else { "" };
+            println!("{mark:?}{refused} came after request {latest}");
+        }
         *latest = mark.request.max(*latest);
     }
 
