@@ -3,6 +3,7 @@
 pub mod descriptors;
 mod folder;
 mod memory;
+mod stream;
 
 use std::fmt;
 use std::io;
@@ -10,6 +11,8 @@ use std::sync::Arc;
 
 pub use folder::{Folder, Locked};
 pub use memory::MemoryDisk;
+pub use stream::Stream;
+use stream::Synced;
 
 /// A flat folder of files.
 ///
@@ -27,6 +30,14 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// # Errors
     /// As the system tells.
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
+
+    /// The same for a file that is written at once, and that nobody reads soon.
+    ///
+    /// # Errors
+    /// As the system tells.
+    fn stream(&self, name: &str) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(Synced::of(self.create(name)?)))
+    }
 
     /// Opens a file that exists.
     ///

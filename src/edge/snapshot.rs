@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Disk, File, MemoryDisk};
+use super::disk::{Disk, File, MemoryDisk, Stream};
 use super::judge::Judge;
 use super::telemetry::Metrics;
 use crate::engine::{Engine, Shard};
@@ -91,7 +91,7 @@ pub struct Snapshots {
 #[derive(Debug)]
 pub struct Unfinished {
     disk: Arc<dyn Disk>,
-    file: Arc<dyn File>,
+    file: Box<dyn Stream>,
     name: Name,
     finished: bool,
 }
@@ -111,7 +111,7 @@ impl Unfinished {
     ///
     /// # Errors
     /// As the system tells.
-    pub fn append(&self, block: &[u8]) -> io::Result<()> {
+    pub fn append(&mut self, block: &[u8]) -> io::Result<()> {
         let length = u32::try_from(block.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         let mut head = [0; 8];
         head[..4].copy_from_slice(&length.to_le_bytes());
@@ -120,21 +120,13 @@ impl Unfinished {
         self.file.append(block)
     }
 
-    /// Makes durable what was appended so far, so that less is left for the end.
-    ///
-    /// # Errors
-    /// As the system tells.
-    pub fn sync(&self) -> io::Result<()> {
-        self.file.sync()
-    }
-
     /// Makes it durable, under its own name, and tells its bytes.
     fn finish(&mut self) -> io::Result<u64> {
-        self.file.sync()?;
+        let bytes = self.file.finish()?;
         self.disk.rename(&self.name.temporary(), &self.name.to_string())?;
         self.finished = true;
         self.disk.sync()?;
-        self.file.size()
+        Ok(bytes)
     }
 }
 
@@ -179,7 +171,7 @@ impl Snapshots {
     /// # Errors
     /// As the system tells; what was saved before stays.
     pub fn write(&self, judge: &Judge) -> io::Result<Unfinished> {
-        let unfinished = self.begin(judge)?;
+        let mut unfinished = self.begin(judge)?;
         let mut outcome = Ok(());
         judge.engine().save(&mut |block| {
             if outcome.is_ok() {
@@ -197,8 +189,8 @@ impl Snapshots {
         let Shard { index: shard, count } = judge.shard();
         let division = Division { since: judge.since(), count };
         let name = Name { division, shard, next: judge.next() };
-        let file = self.disk.create(&name.temporary())?;
-        let unfinished = Unfinished { disk: Arc::clone(&self.disk), file, name, finished: false };
+        let file = self.disk.stream(&name.temporary())?;
+        let mut unfinished = Unfinished { disk: Arc::clone(&self.disk), file, name, finished: false };
         let head = Head { name, samples_per_request: judge.samples_per_request() };
         let head = postcard::to_stdvec(&head).expect("numbers can be written");
         unfinished.file.append(MAGIC)?;

@@ -23,7 +23,7 @@ use restored::{Place, Restored};
 pub(super) use saving::Saving;
 
 /// The format that is written, and the only one that is read.
-pub const FORMAT: u16 = 4;
+pub const FORMAT: u16 = 5;
 
 /// More than most items have: a block ends with the one that fills it.
 const ITEM_BYTES: usize = 4 * 1024;

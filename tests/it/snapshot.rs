@@ -358,7 +358,7 @@ fn what_is_no_snapshot_is_refused_with_its_reason() {
     check(|blocks| blocks.swap(1, 2), "snapshot is damaged in block 3: families stand behind ignored series");
     check(|blocks| drop(blocks.remove(1)), "snapshot has 0 families, its end says 1");
     check(|blocks| blocks[5].push(0), "snapshot is damaged in block 6: 1 bytes too many");
-    check(|blocks| blocks[0][1] = FORMAT as u8 + 1, "snapshot has format 5, this version reads only 4");
+    check(|blocks| blocks[0][1] = FORMAT as u8 + 1, "snapshot has format 6, this version reads only 5");
     let twice = |blocks: &mut Vec<Vec<u8>>| blocks.insert(4, blocks[4].clone());
     check(twice, "snapshot is damaged in block 6: a series stands in two slots");
     let free = |blocks: &mut Vec<Vec<u8>>| drop(blocks.remove(3));

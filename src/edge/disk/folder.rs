@@ -3,13 +3,14 @@
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, OFlags, fadvise};
 
+use super::stream::{Direct, Stream, Synced};
 use super::{Disk, File};
 
 /// Files of one folder.
@@ -67,6 +68,18 @@ impl Folder {
         Ok(Self { access: Access::Read, ..Self::existing(path)? })
     }
 
+    fn create_new(&self, name: &str) -> io::Result<(PathBuf, fs::File)> {
+        self.changeable()?;
+        let path = self.path.join(name);
+        // Not in place: one that has the old file open goes on reading the old one.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().read(true).append(true).create_new(true).open(&path)?;
+        Ok((path, file))
+    }
+
     fn changeable(&self) -> io::Result<()> {
         match self.access {
             Access::Full => Ok(()),
@@ -105,15 +118,18 @@ impl Disk for Folder {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.changeable()?;
-        let path = self.path.join(name);
-        // Not in place: one that has the old file open goes on reading the old one.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = OpenOptions::new().read(true).append(true).create_new(true).open(path)?;
+        let (_, file) = self.create_new(name)?;
         Ok(Arc::new(RealFile::of(file)))
+    }
+
+    fn stream(&self, name: &str) -> io::Result<Box<dyn Stream>> {
+        let (path, file) = self.create_new(name)?;
+        let direct = i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default();
+        // Not every file system has such files.
+        Ok(match OpenOptions::new().append(true).custom_flags(direct).open(path) {
+            Ok(direct) => Box::new(Direct::of(direct, file)),
+            Err(_) => Box::new(Synced::of(Arc::new(RealFile::of(file)))),
+        })
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {

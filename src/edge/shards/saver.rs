@@ -30,8 +30,6 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// One is saved when such a part of the journal came since the last: two are kept, and it is not to be full before it
 /// may let go what came before the older one.
 const SHARE: u64 = 3;
-/// So many bytes are made durable together: at the end all would hold up the journal's syncs.
-const SYNC_BYTES: usize = 8 << 20;
 
 /// Where and how often shards save what they know.
 #[derive(Clone, Debug)]
@@ -218,22 +216,17 @@ impl Saver {
 /// Writes a snapshot, and makes it durable once it is whole.
 fn write(
     snapshots: &Snapshots,
-    unfinished: Unfinished,
+    mut unfinished: Unfinished,
     parts: &Receiver<Part>,
     around: &Surroundings,
 ) -> Finished {
-    let (mut unsynced, mut took) = (0, Duration::ZERO);
+    let mut took = Duration::ZERO;
     while let Ok(part) = parts.recv() {
         let begin = Instant::now();
         let Part::Block(block) = part else {
             return (finish(snapshots, unfinished, around), took + begin.elapsed());
         };
-        unsynced += block.len();
-        let mut written = unfinished.append(&block);
-        if unsynced >= SYNC_BYTES {
-            unsynced = 0;
-            written = written.and_then(|()| unfinished.sync());
-        }
+        let written = unfinished.append(&block);
         took += begin.elapsed();
         if let Err(error) = written {
             not_saved(unfinished.shard(), &error, around);

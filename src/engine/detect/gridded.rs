@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::grid::{Grid, LINE_MAX};
 use super::odd::{ODD_MAX, Odd};
-use super::ranked::{CAPACITY, Key, Moved, Ranked, Turn, nearer_half};
+use super::ranked::{CAPACITY, Key, Moved, Ranked, Turn, nearer_half, saved};
 use super::summary::{self, Ascending, Summary};
 use super::sums::{Large, Small, Sums};
 
@@ -281,21 +281,18 @@ impl<K: Line> Ascending for Known<'_, K> {
 }
 
 /// What a window on a grid is serialised as: place of the grid, base, the slot that is written next, keys in the
-/// order of slots, and slots and values between lines.
-type Saved = (u8, i64, u8, Vec<i32>, Vec<(u8, f64)>);
+/// order of slots, and slots and values between lines, ascending.
+type Saved<'a> = (u8, i64, u8, &'a [u8], Vec<(u8, f64)>);
 
 impl<K: Line> Serialize for Gridded<K> {
-    /// One to five bytes for each observation, as its distance from the base needs.
+    /// As many bytes for each observation as its key has.
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let key = |slot| {
-            let key: i64 = self.keys.in_slot(slot).into();
-            key as i32
-        };
-        let mut keys = [0; CAPACITY];
-        let keys = &mut keys[..self.keys.len()];
-        keys.iter_mut().enumerate().for_each(|(slot, into)| *into = key(slot));
-        let odd: Vec<_> = self.odd().map(|(slot, rank)| (slot as u8, self.odd.at(rank))).collect();
-        (self.grid.index(), self.base, self.keys.turn().slot() as u8, &*keys, odd).serialize(to)
+        let mut odd = [(0, 0.0); ODD_MAX];
+        for (into, (rank, value)) in odd.iter_mut().zip(self.odd.by_rank()) {
+            *into = (self.keys.slot(rank) as u8, value);
+        }
+        let odd = &odd[..self.odd.len()];
+        (self.grid.index(), self.base, self.keys.turn().slot() as u8, self.keys.by_slot(), odd).serialize(to)
     }
 }
 
@@ -307,14 +304,9 @@ impl<'de, K: Line> Deserialize<'de> for Gridded<K> {
 }
 
 impl<K: Line> Gridded<K> {
-    /// Slots and ranks of values between lines, oldest first.
-    fn odd(&self) -> impl Iterator<Item = (usize, usize)> {
-        let ranked = self.keys.turn().by_age().map(|slot| (slot, self.keys.rank(slot)));
-        ranked.filter(|&(_, rank)| self.odd.is_at(rank))
-    }
-
     /// The window that was saved; `None` where learning leads to no such window.
-    fn restore((grid, base, next, keys, odd): Saved) -> Option<Self> {
+    fn restore((grid, base, next, keys, odd): Saved<'_>) -> Option<Self> {
+        let keys = saved::<K>(keys)?;
         let turn = Turn::start(next, keys.len())?;
         let mut window = Self { keys: Ranked::new(turn), ..Self::new(Grid::nth(grid)?, base) };
         if base.unsigned_abs() > LINE_MAX.unsigned_abs() || odd.len() > ODD_MAX {
@@ -323,7 +315,8 @@ impl<K: Line> Gridded<K> {
         let start = turn.slot();
         for slot in (start..keys.len()).chain(0..start) {
             let between = odd.iter().find(|(other, _)| usize::from(*other) == slot);
-            let line = base + i64::from(keys[slot]);
+            let key: i64 = keys[slot].into();
+            let line = base + key;
             let value = between.map_or_else(|| window.grid.value(line), |(_, value)| *value);
             let fits =
                 value.is_finite() && window.grid.line_below(value) == Some(line) && window.learn(value);
@@ -337,10 +330,15 @@ impl<K: Line> Gridded<K> {
 mod tests {
     use super::*;
 
+    /// A window, its keys as numbers.
+    type Window = (u8, i64, u8, Vec<i16>, Vec<(u8, f64)>);
+
     /// Whether a window of halves that saved this is read back.
     #[track_caller]
-    fn check(saved: Saved, fits: bool) {
-        let bytes = postcard::to_allocvec(&saved).unwrap();
+    fn check(saved: Window, fits: bool) {
+        let (grid, base, next, keys, odd) = &saved;
+        let keys: Vec<u8> = keys.iter().flat_map(|key| key.to_le_bytes()).collect();
+        let bytes = postcard::to_allocvec(&(grid, base, next, keys, odd)).unwrap();
         let read = postcard::from_bytes::<Gridded<i16>>(&bytes);
         assert_eq!(read.is_ok(), fits, "{saved:?}");
         if let Ok(read) = read {

@@ -50,6 +50,17 @@ impl Odd {
         values[self.below(rank)]
     }
 
+    /// Ranks and values, ascending.
+    pub(super) fn by_rank(&self) -> impl Iterator<Item = (usize, f64)> {
+        let mut left = self.ranks;
+        let ranks = std::iter::from_fn(move || {
+            let rank = (left != 0).then(|| left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(rank)
+        });
+        ranks.zip(self.values.iter().flat_map(|values| values.iter().copied()))
+    }
+
     /// Whether one had this rank, from which the observation is taken.
     #[inline]
     pub(super) fn remove(&mut self, rank: usize) -> bool {

@@ -6,6 +6,8 @@
 //! Invariant: the first `len` keys ascend, and among equal ones by age, oldest first; `ranks` of the slots that
 //! are known is a permutation of `0..len`.
 
+use serde::{Serialize, Serializer};
+
 /// How many observations are kept.
 pub const CAPACITY: usize = 60;
 
@@ -18,10 +20,19 @@ const KEY_LANES: usize = 8;
 /// The rank of a slot that nothing was learned into: as a number with a sign below all others, so that it never moves.
 const UNKNOWN_RANK: u8 = u8::MAX;
 
+/// Bytes of the widest key.
+const KEY_BYTES_MAX: usize = size_of::<u64>();
+
 /// What observations are ranked by.
 pub(super) trait Key: Copy + PartialEq {
     /// Above every key of an observation.
     const UNKNOWN: Self;
+
+    /// Puts it into as many bytes as it has, little-endian.
+    fn write(self, into: &mut [u8]);
+
+    /// What was written into these bytes.
+    fn read(from: &[u8]) -> Self;
 
     /// How many of `keys` are at most `key`.
     fn count_up_to(keys: &[Self; CAPACITY], key: Self) -> usize;
@@ -35,6 +46,17 @@ macro_rules! key {
     ($key:ty, $unknown:expr, $count:ty, $replace:ident) => {
         impl Key for $key {
             const UNKNOWN: Self = $unknown;
+
+            #[inline(always)]
+            fn write(self, into: &mut [u8]) {
+                into.copy_from_slice(&self.to_le_bytes());
+            }
+
+            fn read(from: &[u8]) -> Self {
+                let mut bytes = [0; size_of::<Self>()];
+                bytes.copy_from_slice(from);
+                Self::from_le_bytes(bytes)
+            }
 
             fn count_up_to(keys: &[Self; CAPACITY], key: Self) -> usize {
                 keys.iter().map(|&other| <$count>::from(other <= key)).sum::<$count>() as usize
@@ -206,6 +228,24 @@ pub(super) fn nearer_half<K: Copy>(keys: &[K; CAPACITY], is_nearer: impl Fn(K, K
     HALF - FEW - start + usize::from(nearer)
 }
 
+/// Keys in the order of slots, serialised as bytes: each little-endian, as long as it is.
+pub(super) struct BySlot {
+    bytes: [u8; CAPACITY * KEY_BYTES_MAX],
+    len: usize,
+}
+
+impl Serialize for BySlot {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(&self.bytes[..self.len])
+    }
+}
+
+/// The keys that [`Ranked::by_slot`] saved; `None` where bytes are left over.
+pub(super) fn saved<K: Key>(bytes: &[u8]) -> Option<Vec<K>> {
+    let keys = bytes.chunks_exact(size_of::<K>());
+    keys.remainder().is_empty().then(|| keys.map(K::read).collect())
+}
+
 impl<K: Key> Ranked<K> {
     /// An empty ring whose turn it is.
     pub(super) fn new(turn: Turn) -> Self {
@@ -225,6 +265,20 @@ impl<K: Key> Ranked<K> {
     /// The key in a known slot.
     pub(super) fn in_slot(&self, slot: usize) -> K {
         self.keys[self.rank(slot)]
+    }
+
+    /// The slot of a rank that somebody has.
+    pub(super) fn slot(&self, rank: usize) -> usize {
+        let slot = self.ranks.iter().position(|other| usize::from(*other) == rank);
+        slot.expect("ranks are a permutation")
+    }
+
+    /// The keys in the order of slots, to be saved.
+    pub(super) fn by_slot(&self) -> BySlot {
+        let (mut bytes, width) = ([0; CAPACITY * KEY_BYTES_MAX], size_of::<K>());
+        let slots = bytes.chunks_exact_mut(width).take(self.len());
+        slots.enumerate().for_each(|(slot, into)| self.in_slot(slot).write(into));
+        BySlot { bytes, len: self.len() * width }
     }
 
     /// The key of `rank`, 0 for the smallest; [`Key::UNKNOWN`] for one that nobody has. `rank` is below

@@ -12,7 +12,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use super::ranked::CAPACITY;
-use super::ranked::{Ranked, Turn, nearer_half};
+use super::ranked::{Ranked, Turn, nearer_half, saved};
 pub use super::summary::MIN_OBSERVATIONS;
 use super::summary::{self, Ascending, Summary};
 
@@ -35,15 +35,15 @@ impl Serialize for Window {
     /// The slot that is written next, then what is known, in the order of slots. 8 bytes for each observation; ranks
     /// follow from the rest.
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let known: Vec<_> = (0..self.len()).map(|slot| self.values.in_slot(slot)).collect();
-        (self.values.turn().slot() as u8, known).serialize(to)
+        (self.values.turn().slot() as u8, self.values.by_slot()).serialize(to)
     }
 }
 
 impl<'de> Deserialize<'de> for Window {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let (next, known) = <(u8, Vec<f64>)>::deserialize(from)?;
-        Self::of(next, &known).ok_or_else(|| serde::de::Error::custom("window contradicts itself"))
+        let (next, known) = <(u8, &[u8])>::deserialize(from)?;
+        let window = saved(known).and_then(|known| Self::of(next, &known));
+        window.ok_or_else(|| serde::de::Error::custom("window contradicts itself"))
     }
 }
 
@@ -298,7 +298,8 @@ mod tests {
     #[test]
     fn only_windows_that_can_be_learned_are_read_back() {
         let check = |next: u8, known: &[f64], fits: bool| {
-            let bytes = postcard::to_allocvec(&(next, known)).unwrap();
+            let known_bytes: Vec<u8> = known.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let bytes = postcard::to_allocvec(&(next, known_bytes)).unwrap();
             assert_eq!(postcard::from_bytes::<Window>(&bytes).is_ok(), fits, "{next} {known:?}");
         };
         check(0, &[], true);
