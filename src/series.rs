@@ -3,6 +3,7 @@
 //! Knows nobody. Holds no I/O, no clock and no policy.
 
 mod batch;
+mod common;
 mod hash;
 mod kind;
 mod labels;
@@ -11,6 +12,7 @@ mod seams;
 mod source;
 
 pub use batch::{Batch, FamilyMetadata, Series};
+pub use common::{common_prefix, common_suffix};
 pub use hash::{Begun, HashedAlready, STRIPE, SeriesHash};
 pub use kind::MetricKind;
 pub use labels::{Label, LabelRun, LabelRunBuf, METRIC_NAME, push_label};

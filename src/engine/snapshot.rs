@@ -3,8 +3,10 @@
 //! A block is one byte that says what it holds, and items of that kind to its end, in the encoding of postcard
 //! (<https://postcard.jamesmunns.com>). First stands the head: format, shard, plan, and what is not a list. Then come
 //! families, ignored series, free slots, and series with their slots in any order, each in as many blocks as they need;
-//! last the end, which counts them all. There is no checksum: that is for whoever keeps the blocks. What is damaged all the same
-//! is an error, never a panic, and takes memory by what was brought, not by what it declares.
+//! last the end, which counts them all. Labels of a series are what differs from those before it in its block: how many
+//! bytes they begin with, how many they end with, and what stands between. There is no checksum: that is for whoever keeps
+//! the blocks. What is damaged all the same is an error, never a panic, and takes memory by what was brought, and for labels
+//! by what was brought once and is said to come again, not by what is declared.
 //!
 //! Everything that decides what an engine will say is in it, down to the bits of each float, the order of free slots
 //! and the reason for which a series is passed over. Only what follows from the rest is left out.
@@ -18,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::table::{Known, Pace};
 use super::{Engine, Shard};
-use crate::series::LabelRun;
+use crate::series::{LabelRun, common_prefix, common_suffix};
 use restored::{Place, Restored};
 pub(super) use saving::Saving;
 
@@ -188,6 +190,8 @@ struct Blocks {
     full: VecDeque<Vec<u8>>,
     /// The one that is not full yet.
     bytes: Vec<u8>,
+    /// Labels of the series before in this block; none before the first.
+    labels: Vec<u8>,
     /// A block ends with the first item that brings it to so many bytes.
     most: usize,
     counts: Counts,
@@ -195,22 +199,36 @@ struct Blocks {
 
 impl Blocks {
     fn of(most: usize) -> Self {
-        Self { full: VecDeque::new(), bytes: Vec::new(), most, counts: Counts::default() }
+        Self { full: VecDeque::new(), bytes: Vec::new(), labels: Vec::new(), most, counts: Counts::default() }
     }
 
     fn item(&mut self, kind: Kind, item: &impl Serialize) {
+        self.make_room(kind);
+        postcard::serialize_with_flavor(item, Appended(&mut self.bytes)).expect("memory takes every byte");
+        self.counts[kind as usize - 1] += 1;
+    }
+
+    /// Begins a block, unless the last one is of this kind and has room.
+    fn make_room(&mut self, kind: Kind) {
         let of_kind = self.bytes.first() == Some(&(kind as u8));
         if !of_kind || self.bytes.len() >= self.most {
             self.flush();
             self.bytes.reserve_exact(self.most + ITEM_BYTES);
             self.bytes.push(kind as u8);
+            self.labels.clear();
         }
-        postcard::serialize_with_flavor(item, Appended(&mut self.bytes)).expect("memory takes every byte");
-        self.counts[kind as usize - 1] += 1;
     }
 
     fn series(&mut self, slot: u32, labels: LabelRun<'_>, known: &Known) {
-        self.item(Kind::Series, &(slot, Text(labels.as_bytes()), known));
+        self.make_room(Kind::Series);
+        let (run, mut before) = (labels.as_bytes(), std::mem::take(&mut self.labels));
+        let begin = common_prefix(run, &before);
+        let end = common_suffix(&run[begin..], &before[begin..]);
+        let between = &run[begin..run.len() - end];
+        self.item(Kind::Series, &(slot, begin as u32, end as u32, Text(between), known));
+        before.clear();
+        before.extend_from_slice(run);
+        self.labels = before;
     }
 
     fn flush(&mut self) {

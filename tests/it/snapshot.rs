@@ -367,6 +367,14 @@ fn what_is_no_snapshot_is_refused_with_its_reason() {
 }
 
 #[test]
+fn labels_that_have_more_in_common_than_there_was_before_are_refused() {
+    let why = "snapshot is damaged in block 5: labels have more in common than the ones before have";
+    // Kind and slot of the first series, of which there is none before.
+    check(|blocks| blocks[4][2] = 1, why);
+    check(|blocks| blocks[4][3] = 1, why);
+}
+
+#[test]
 fn a_series_that_is_not_of_the_shard_is_refused() {
     let mut engine = Engine::new(Shard { index: 0, count: 2 }, plan(1));
     let all = Event::Samples((0..20).map(|number| (number, vec![1.0])).collect());
@@ -383,10 +391,10 @@ fn many_series_are_many_blocks_none_of_them_long() {
     let mut wide = Plan::clone(&plan(0));
     wide.limits = SeriesLimits { series_max: 3000, new_series_per_second: 3000, ..wide.limits };
     let mut engine = Engine::new(Shard { index: 0, count: 1 }, Arc::new(wide));
-    let value = "x".repeat(300);
     let mut batch = Batch::default();
     for number in 0..5000 {
         let (number, name) = (number.to_string(), if number < 3000 { "load" } else { "nobody" });
+        let value = number.repeat(75);
         let labels: LabelRunBuf = [("__name__", name), ("n", &number), ("v", &value)].into_iter().collect();
         let sample = Sample { timestamp: 0, value: 1.0 };
         batch.push(LabelRun::from_canonical(&labels.encode()), MetricKind::Unknown, &[sample]);

@@ -276,8 +276,12 @@ impl<K: Key> Ranked<K> {
     /// The keys in the order of slots, to be saved.
     pub(super) fn by_slot(&self) -> BySlot {
         let (mut bytes, width) = ([0; CAPACITY * KEY_BYTES_MAX], size_of::<K>());
-        let slots = bytes.chunks_exact_mut(width).take(self.len());
-        slots.enumerate().for_each(|(slot, into)| self.in_slot(slot).write(into));
+        // Room for every rank that six bits can say, so that none has to be checked.
+        let mut keys = [K::UNKNOWN; 1 << 6];
+        keys[..CAPACITY].copy_from_slice(&self.keys);
+        for (into, rank) in bytes.chunks_exact_mut(width).zip(&self.ranks[..self.len()]) {
+            keys[usize::from(*rank) % keys.len()].write(into);
+        }
         BySlot { bytes, len: self.len() * width }
     }
 

@@ -67,6 +67,8 @@ pub(super) struct Restored {
     families: Families,
     table: Rebuild,
     flagged: i64,
+    /// Labels of the series before in the same block.
+    labels: Vec<u8>,
     counts: Counts,
 }
 
@@ -83,12 +85,14 @@ impl Restored {
             replicas,
             families: Families::default(),
             flagged: 0,
+            labels: Vec::new(),
             counts,
         }
     }
 
     /// Takes all items of a block.
     pub(super) fn take(&mut self, place: Place, kind: Kind, mut items: &[u8]) -> Result<(), RestoreError> {
+        self.labels.clear();
         while !items.is_empty() {
             items = self.item(place, kind, items)?;
             self.counts[kind as usize - 1] += 1;
@@ -117,9 +121,12 @@ impl Restored {
                 Ok(rest)
             }
             Kind::Series => {
-                let ((slot, labels, known), rest) = place.one::<(u32, &[u8], Known)>(items)?;
-                let labels =
-                    LabelRun::checked(labels).ok_or_else(|| place.damaged("labels are not canonical"))?;
+                let ((slot, begin, end, between, known), rest) =
+                    place.one::<(u32, u32, u32, &[u8], Known)>(items)?;
+                self.follow((begin, end), between)
+                    .ok_or_else(|| place.damaged("labels have more in common than the ones before have"))?;
+                let labels = LabelRun::checked(&self.labels);
+                let labels = labels.ok_or_else(|| place.damaged("labels are not canonical"))?;
                 if !self.is_own(labels, &known) {
                     return Err(place.damaged("a series belongs to another shard or plan"));
                 }
@@ -128,6 +135,13 @@ impl Restored {
                 Ok(rest)
             }
         }
+    }
+
+    /// Makes of the labels before those that begin and end with so many bytes of them; `None` where they have fewer.
+    fn follow(&mut self, (begin, end): (u32, u32), between: &[u8]) -> Option<()> {
+        let end = self.labels.len().checked_sub(end as usize)?;
+        let changed = begin as usize..end;
+        (changed.start <= changed.end).then(|| drop(self.labels.splice(changed, between.iter().copied())))
     }
 
     /// Whether a series falls to this shard and keeps what its monitors ask for.

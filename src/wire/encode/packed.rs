@@ -10,7 +10,7 @@ mod pattern;
 mod shared;
 
 use super::{EncodedTimestamp, SAMPLE_TAG, SERIES_TAG, VALUE_TAG, normalised, push_varint};
-use crate::series::Woven;
+use crate::series::{Woven, common_prefix, common_suffix};
 use crate::wire::snappy::{self, Elements};
 use pattern::{Noted, Pattern, SERIES_MAX, Written};
 use shared::{Kind, Shared};
@@ -452,22 +452,6 @@ fn differ(elements: &mut Elements, part: &[u8], known: Option<(&[u8], usize)>) {
     again(elements, start, from);
     elements.literal(middle);
     again(elements, end, from + prefix + known.len() - suffix);
-}
-
-/// How many bytes both begin with.
-fn common_prefix(one: &[u8], other: &[u8]) -> usize {
-    let words = one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0);
-    let whole = 8 * words.take_while(|(one, other)| one == other).count();
-    let rest = one[whole..].iter().zip(&other[whole..]);
-    whole + rest.take_while(|(one, other)| one == other).count()
-}
-
-/// How many bytes both end with.
-fn common_suffix(one: &[u8], other: &[u8]) -> usize {
-    let words = one.as_rchunks::<8>().1.iter().rev().zip(other.as_rchunks::<8>().1.iter().rev());
-    let whole = 8 * words.take_while(|(one, other)| one == other).count();
-    let rest = one[..one.len() - whole].iter().rev().zip(other[..other.len() - whole].iter().rev());
-    whole + rest.take_while(|(one, other)| one == other).count()
 }
 
 /// Writes `part`, which stands at `from`, by a copy where that is in reach and costs less.

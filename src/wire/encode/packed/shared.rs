@@ -5,9 +5,9 @@
 
 use std::ops::Range;
 
+use super::Parts;
 use super::pattern::{Noted, Pattern, Words};
-use super::{Parts, common_prefix, common_suffix};
-use crate::series::{GAINED, Woven};
+use crate::series::{GAINED, Woven, common_prefix, common_suffix};
 use crate::wire::snappy::Elements;
 
 /// Bytes that are compared at once.
