@@ -4,9 +4,9 @@
 //! (<https://postcard.jamesmunns.com>). First stands the head: format, shard, plan, and what is not a list. Then come
 //! families, ignored series, free slots, and series with their slots in any order, each in as many blocks as they need;
 //! last the end, which counts them all. Labels of a series are what differs from those before it in its block: how many
-//! bytes they begin with, how many they end with, and what stands between. There is no checksum: that is for whoever keeps
-//! the blocks. What is damaged all the same is an error, never a panic, and takes memory by what was brought, and for labels
-//! by what was brought once and is said to come again, not by what is declared.
+//! bytes they begin with, how many they end with, and what stands between; behind labels of more than 4 KiB they are whole.
+//! There is no checksum: that is for whoever keeps the blocks. What is damaged all the same is an error, never a panic, and
+//! takes memory by what was brought, not by what it declares.
 //!
 //! Everything that decides what an engine will say is in it, down to the bits of each float, the order of free slots
 //! and the reason for which a series is passed over. Only what follows from the rest is left out.
@@ -29,6 +29,9 @@ pub const FORMAT: u16 = 5;
 
 /// More than most items have: a block ends with the one that fills it.
 const ITEM_BYTES: usize = 4 * 1024;
+
+/// Labels that have more bytes are not said to come again: else a few bytes would ask for much memory.
+const COMMON_MAX: usize = 4 * 1024;
 
 /// Bytes of a block, where nobody asks for others.
 const BLOCK_BYTES: usize = 512 * 1024;
@@ -175,6 +178,11 @@ impl Engine {
     }
 }
 
+/// How many bytes of these labels those of the next series may have in common with them.
+fn common(labels: &[u8]) -> usize {
+    if labels.len() > COMMON_MAX { 0 } else { labels.len() }
+}
+
 /// Bytes that are written as such, not as a list.
 struct Text<'a>(&'a [u8]);
 
@@ -222,6 +230,7 @@ impl Blocks {
     fn series(&mut self, slot: u32, labels: LabelRun<'_>, known: &Known) {
         self.make_room(Kind::Series);
         let (run, mut before) = (labels.as_bytes(), std::mem::take(&mut self.labels));
+        before.truncate(common(&before));
         let begin = common_prefix(run, &before);
         let end = common_suffix(&run[begin..], &before[begin..]);
         let between = &run[begin..run.len() - end];

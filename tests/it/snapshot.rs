@@ -406,6 +406,29 @@ fn many_series_are_many_blocks_none_of_them_long() {
     assert_eq!((restored.series_count(), restored.ignored_count()), (3000, 2000));
 }
 
+/// Else a damaged snapshot could ask for much memory with few bytes.
+#[test]
+fn labels_come_again_in_few_bytes_unless_they_are_long() {
+    let bytes_of = |length: usize| {
+        let mut engine = Engine::new(Shard { index: 0, count: 1 }, plan(0));
+        let mut batch = Batch::default();
+        for number in 0..5 {
+            let (number, value) = (number.to_string(), "x".repeat(length));
+            let labels = [("__name__", "load"), ("n", &*number), ("v", &*value)];
+            let labels = labels.into_iter().collect::<LabelRunBuf>().encode();
+            let sample = Sample { timestamp: 0, value: 1.0 };
+            batch.push(LabelRun::from_canonical(&labels), MetricKind::Unknown, &[sample]);
+        }
+        engine.ingest(&batch, 0, &mut Record::default());
+        assert_eq!(engine.series_count(), 5);
+        let blocks = saved(&engine);
+        assert_eq!(saved(&Engine::restore(&blocks).expect("what was saved is read")), blocks);
+        blocks.iter().map(Vec::len).sum::<usize>()
+    };
+    assert!(bytes_of(4000) < 2 * 4000);
+    assert!(bytes_of(5000) > 5 * 5000);
+}
+
 #[test]
 fn engines_of_none_are_none_and_a_plan_that_differs_is_that_of_the_first() {
     assert!(Engine::reshard(Vec::new(), 3).is_empty());

@@ -86,14 +86,21 @@ impl Direct {
     fn write_piece(&mut self) -> io::Result<()> {
         let piece = &self.room[self.start..self.start + self.filled];
         self.filled = 0;
-        if let Some(mut direct) = self.direct.as_ref().filter(|_| piece.len() == PIECE_BYTES) {
-            match direct.write_all(piece) {
-                // Another alignment is asked for: nothing was written.
+        let mut written = 0;
+        while piece.len() == PIECE_BYTES
+            && written < piece.len()
+            && let Some(direct) = &mut self.direct
+        {
+            match direct.write(&piece[written..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Another alignment is asked for.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.direct = None,
-                written => return written,
+                Err(error) => return Err(error),
             }
         }
-        self.file.write_all(piece)
+        self.file.write_all(&piece[written..])
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Counts, FORMAT, Head, Kind, RestoreError};
+use super::{Counts, FORMAT, Head, Kind, RestoreError, common};
 use crate::engine::families::Families;
 use crate::engine::monitor::Plan;
 use crate::engine::replicas::Replicas;
@@ -139,6 +139,7 @@ impl Restored {
 
     /// Makes of the labels before those that begin and end with so many bytes of them; `None` where they have fewer.
     fn follow(&mut self, (begin, end): (u32, u32), between: &[u8]) -> Option<()> {
+        self.labels.truncate(common(&self.labels));
         let end = self.labels.len().checked_sub(end as usize)?;
         let changed = begin as usize..end;
         (changed.start <= changed.end).then(|| drop(self.labels.splice(changed, between.iter().copied())))
